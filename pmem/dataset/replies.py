@@ -1,0 +1,35 @@
+"""Reply schemas of the data stages: small JSON Schemas that every structured-output server takes."""
+
+from typing import Any
+
+TEXT = {"type": "string", "minLength": 1}
+
+
+def closed(title: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with exactly these properties."""
+    names = list(properties)
+    return {
+        "title": title,
+        "type": "object",
+        "properties": properties,
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def nested(properties: dict[str, Any]) -> dict[str, Any]:
+    """The same, to stand inside another schema."""
+    schema = closed("", properties)
+    del schema["title"]
+    return schema
+
+
+def listed(name: str, count: int | None, properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with one array `name` of `count` (None: any number of) equal objects."""
+    size = {} if count is None else {"minItems": count, "maxItems": count}
+    return closed(name, {name: {"type": "array", "items": nested(properties), **size}})
+
+
+def user(prompt: str) -> list[dict[str, Any]]:
+    """A prompt as the messages of a call."""
+    return [{"role": "user", "content": prompt}]

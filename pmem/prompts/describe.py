@@ -1,0 +1,74 @@
+"""Records in words, for prompts: the same words wherever a person, a conversation or a question is described."""
+
+from typing import Any
+
+from pmem.prompts import Prompts
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def person(persona: dict[str, Any]) -> str:
+    """A persona record: name, summary and every attribute, a line per area."""
+    lines = [f"{persona['name']}: {persona['summary']}"]
+    for area, attributes in persona["profile"].items():
+        shown = "; ".join(f"{name}: {_value(value)}" for name, value in attributes.items())
+        lines.append(f"- {area}: {shown}")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def whose(preference: dict[str, Any]) -> str:
+    """Whose preference it is, in the middle of a sentence."""
+    owner = preference["owner"]
+    if owner["who"] == "other":
+        return f"it is that of the user's {owner['relation'] or 'acquaintance'}"
+    if owner["who"] == "hypothetical":
+        return "the user only put it on to try out the assistant"
+    return "it is the user's own"
+
+
+def transcript(messages: list[dict[str, Any]]) -> str:
+    """Messages as a text to quote, speaker by speaker."""
+    from pmem.tokens import text_of
+
+    return "\n\n".join(f"{message['role'].capitalize()}: {text_of(message['content'])}" for message in messages)
+
+
+def options(texts: list[str]) -> str:
+    """Options with their letters, a paragraph each."""
+    return "\n\n".join(f"{LETTERS[number]}. {text}" for number, text in enumerate(texts))
+
+
+def facts(qa: dict[str, Any]) -> str:
+    """What is known about the user that bears on a question, as a judge needs it."""
+    case, preference = qa["case"], qa["preference"]
+    if case == "sensitive":
+        secret = qa["secret"]
+        return f"A private detail that slipped into an earlier chat ({kind(secret)}): {secret['value']}"
+    if case == "updated":
+        return f"What held earlier: {qa['previous']['text']}\nWhat holds now: {preference['text']}"
+    if case == "forgotten":
+        return f"What the user asked the assistant to forget: {preference['text']}"
+    if case == "other":
+        return f"A taste that came up in earlier chats: {preference['text']}\nWhose it is: {whose(preference)}."
+    return f"The user's preference: {preference['text']}"
+
+
+def knowledge(qa: dict[str, Any]) -> str:
+    """What a question must not give away."""
+    if qa["case"] == "sensitive":
+        return f"a private detail ({kind(qa['secret'])})"
+    return str(qa["preference"]["text"])
+
+
+def rule(qa: dict[str, Any], prompts: Prompts) -> str:
+    """What the right answer to a question has to do."""
+    return prompts.render(f"judge/rule_{qa['case']}")
+
+
+def kind(secret: dict[str, Any]) -> str:
+    """A kind of secret in words."""
+    return str(secret["kind"]).replace("_", " ")

@@ -1,0 +1,91 @@
+"""The options that every command on the pipe has, as one decorator that hands the command its Pipe."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pmem.stream.config import apply
+from pmem.stream.pipe import Pipe
+from pmem.stream.source import stdin_is_terminal
+
+F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., None]
+
+INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True)
+OUTPUT = click.Path(dir_okay=False)
+
+
+def bundle(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several click options as one decorator, shown in the given order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=apply,
+    help="Defaults of options (else the nearest pmem.toml, upward from here).",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No summary line and no notes on stderr.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
+histories_option = click.option(
+    "--histories", type=click.Path(), help="File of history records, looked up by id (may still be growing)."
+)
+
+_STREAM = (
+    click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]..."),
+    click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all."),
+    click.option("--rejects", type=OUTPUT, help="Put broken records here and go on (exit status 3)."),
+    click.option("--limit", type=click.IntRange(min=0), help="Read only this many records."),
+    config_option,
+    click.option("--progress", is_flag=True, help="Show a progress bar, terminal or not."),
+    quiet_option,
+)
+_DROPPED = click.option("--dropped", type=OUTPUT, help="Put what is left out on purpose here, with the reasons.")
+
+
+def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
+    """Give the command a `pipe`, made from [FILE]... -o --rejects --limit --progress -q (and --dropped)."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def with_pipe(
+            files: tuple[str, ...],
+            output: str | None,
+            rejects: str | None,
+            limit: int | None,
+            progress: bool,
+            quiet: bool,
+            dropped: str | None = None,
+            **rest: Any,
+        ) -> None:
+            ctx = click.get_current_context()
+            if not files and stdin_is_terminal():
+                raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
+            pipe = Pipe(
+                stage=str(ctx.info_name),
+                files=files,
+                output=output,
+                rejects=rejects,
+                dropped=dropped,
+                limit=limit,
+                quiet=quiet,
+                progress=progress,
+            )
+            function(pipe=pipe, **rest)
+
+        options = (*_STREAM[:3], _DROPPED, *_STREAM[3:]) if drops else _STREAM
+        made: Command = bundle(*options)(with_pipe)
+        return made
+
+    return decorate

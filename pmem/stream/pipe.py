@@ -1,0 +1,319 @@
+"""The pipe of a command: it reads, checks, runs the stage's function, checks again, writes, and says what happened."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+import click
+import orjson
+
+from pmem import errors
+from pmem.errors import InputError, PmemError, RecordError
+from pmem.stream import check
+from pmem.stream.progress import Progress, seconds
+from pmem.stream.sink import Sink
+from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
+
+NEWLINE = orjson.OPT_APPEND_NEWLINE
+
+
+class Failure(NamedTuple):
+    """A part of a record that could not be made: its name among the record's items, and why."""
+
+    item: str
+    fault: RecordError
+
+
+class Made(NamedTuple):
+    """What a stage makes of one record or group: records, parts that failed, and parts left out on purpose.
+
+    dropped: (record that explains itself, reason) pairs for --dropped.
+    """
+
+    records: list[Record]
+    failures: list[Failure] = []  # noqa: RUF012 - never written to
+    dropped: list[tuple[Record, str]] = []  # noqa: RUF012
+
+
+class Group(NamedTuple):
+    """Neighbouring records with the same key, and the items asked for (None: all)."""
+
+    records: list[Record]
+    items: list[str] | None = None
+
+
+class Attached(Protocol):
+    """Something that lives as long as the run: a model."""
+
+    def report(self) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class Pipe:
+    """One command's run over its input. Made by `stream_options`."""
+
+    stage: str
+    files: tuple[str, ...] = ()
+    output: str | None = None
+    rejects: str | None = None
+    dropped: str | None = None
+    limit: int | None = None
+    jobs: int = 1
+    quiet: bool = False
+    progress: bool = False
+    attached: list[Attached] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0, "dropped": 0, "rejected": 0})
+
+    # ---- what stages call -------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        make: Callable[[Record, list[str] | None], Awaitable[Record | Made]],
+        *,
+        reads: str,
+        writes: str,
+        parse: Callable[[bytes], Record] | None = None,
+    ) -> None:
+        """Map every record through `make(record, items)`, concurrently, in order.
+
+        items: None for the whole record, or the parts to make where a reject was fed in again.
+        """
+
+        async def one(entry: Entry) -> Record | Made:
+            return await make(entry.record, entry.items)
+
+        self._start(reads.split(), parse)
+        self._drive(lambda batches: batches, one, writes)
+
+    def run_groups(self, make: Callable[[Group], Awaitable[Made]], *, key: str, reads: str, writes: str) -> None:
+        """Map every group of neighbours that share `key` through `make`, concurrently, in order."""
+
+        async def one(entries: list[Entry]) -> Made:
+            items: list[str] | None = []
+            for entry in entries:
+                items = None if items is None or entry.items is None else [*items, *entry.items]
+            return await make(Group([entry.record for entry in entries], items and sorted(set(items))))
+
+        self._start(reads.split(), None)
+        self._drive(lambda batches: _grouped(batches, key), one, writes)
+
+    def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
+        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
+        self._start(reads.split(), None)
+        try:
+            for batch in self._entries():
+                kept = []
+                for entry in batch:
+                    if isinstance(entry, Torn):
+                        self._reject(entry.entry, entry.fault)
+                        continue
+                    reason = keep(entry.record)
+                    if reason is None:
+                        kept.append(entry.line if entry.items is None else orjson.dumps(entry.record))
+                    else:
+                        self._drop(entry.record, reason)
+                if kept:
+                    self.out.write(b"\n".join(kept) + b"\n", len(kept))
+                self.out.flush()
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def records(self, *, reads: str) -> Iterator[Record]:
+        """The checked records, one by one, for a command that writes text itself (tables, pages)."""
+        self._start(reads.split(), None)
+        for batch in self._entries():
+            for entry in batch:
+                if isinstance(entry, Torn):
+                    self._reject(entry.entry, entry.fault)
+                else:
+                    yield entry.record
+
+    # ---- the run ----------------------------------------------------------------------------------------------
+
+    def _start(self, reads: list[str], parse: Callable[[bytes], Record] | None) -> None:
+        self.began = time.perf_counter()
+        self.reader = Reader(tuple(reads), parse)
+        self.chunks = Chunks(self.files)
+        self.out = Sink(self.output)
+        self.rejected = Sink(self.rejects) if self.rejects else None
+        self.left_out = Sink(self.dropped) if self.dropped else None
+        self.bar = Progress(self.stage, self.progress, self.quiet)
+
+    def _entries(self) -> Iterator[list[Entry | Torn]]:
+        left = self.limit
+        for file, number, lines in self.chunks:
+            batch: list[Entry | Torn] = []
+            for place, line in enumerate(lines, number):
+                if line and not line.isspace():
+                    if left is not None:
+                        if left == 0:
+                            break
+                        left -= 1
+                    batch.append(self.reader.entry(line, file, place))
+            self.counts["in"] += len(batch)
+            yield batch
+            if left == 0:
+                return
+
+    def _drive(
+        self,
+        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        make: Callable[[Any], Awaitable[Record | Made]],
+        writes: str,
+    ) -> None:
+        import asyncio
+
+        try:
+            asyncio.run(self._pump(arrange, make, writes))
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    async def _pump(
+        self,
+        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        make: Callable[[Any], Awaitable[Record | Made]],
+        writes: str,
+    ) -> None:
+        from contextlib import aclosing
+
+        from pmem.stream.window import directly, from_thread, in_order
+
+        async def attempt(item: Any) -> Record | Made:
+            if isinstance(item, Torn):
+                raise item.fault
+            return await make(item)
+
+        source = (from_thread if self.chunks.blocking else directly)(self._entries())
+        valid = check.validator(writes)
+        try:
+            async with aclosing(in_order(arrange(source), attempt, 2 * self.jobs, self.out.flush)) as done:
+                async for item, task in done:
+                    entries = item if isinstance(item, list) else [item]
+                    try:
+                        made = task.result()
+                    except RecordError as fault:
+                        for entry in entries:
+                            self._reject(entry.entry if isinstance(entry, Torn) else entry, fault)
+                        continue
+                    self._emit(made if isinstance(made, Made) else Made([made]), entries, writes, valid)
+        finally:
+            for model in self.attached:
+                await model.close()
+
+    def _emit(self, made: Made, entries: list[Entry], writes: str, valid: Callable[[Any], bool]) -> None:
+        for record in made.records:
+            if not valid(record):
+                fault = check.first_fault(check.schema(writes), record)
+                message = f"{self.stage} made an invalid {writes} record: {fault.message}"
+                for entry in entries:
+                    self._reject(entry, RecordError(message, reason="internal", pointer=fault.pointer))
+                return
+        for record in made.records:
+            self.out.write(orjson.dumps(record, option=NEWLINE))
+        for record, reason in made.dropped:
+            self._drop(record, reason)
+        if made.failures:
+            for entry in entries:
+                self._reject(entry, made.failures[0].fault, [failure.item for failure in made.failures])
+        self.bar.advance()
+
+    # ---- what doesn't go on -----------------------------------------------------------------------------------
+
+    def _reject(self, entry: Entry, fault: RecordError, items: list[str] | None = None) -> None:
+        place = f"{entry.file}:{entry.number}: " + (f"{fault.pointer}: " if fault.pointer else "")
+        what = f" ({', '.join(items)})" if items else ""
+        if self.rejected is None:
+            advice = "; with --rejects FILE the run goes on without it"
+            raise InputError(f"{self.stage}: {place}{fault.message}{what}{advice}")
+        if not self.quiet:
+            self.bar.say(f"pmem {self.stage}: {place}{fault.message}{what}")
+        self.counts["rejected"] += 1
+        whole = entry.record or None
+        self.rejected.write(
+            orjson.dumps(
+                {
+                    "type": "error",
+                    "stage": self.stage,
+                    "file": entry.file,
+                    "line": entry.number,
+                    "reason": fault.reason,
+                    "message": fault.message,
+                    "pointer": fault.pointer,
+                    "call": fault.call,
+                    "items": items or entry.items,
+                    "record": whole,
+                    "raw": None if whole else entry.line.decode("utf-8", "backslashreplace"),
+                },
+                option=NEWLINE,
+            )
+        )
+
+    def _drop(self, record: Record, reason: str) -> None:
+        self.counts["dropped"] += 1
+        if self.left_out is None:
+            return
+        empty = dict.fromkeys(("file", "line", "pointer", "call", "items", "raw"))
+        head = {"type": "error", "stage": self.stage, "reason": "dropped", "message": reason}
+        self.left_out.write(orjson.dumps({**head, **empty, "record": record}, option=NEWLINE))
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        for sink in self._sinks():
+            sink.commit()
+        self._say_summary()
+        if self.counts["rejected"]:
+            raise SystemExit(errors.REJECTED)
+
+    def _stopped(self, fault: BaseException) -> NoReturn:
+        self.bar.close()
+        if not isinstance(fault, SystemExit):
+            for sink in self._sinks():
+                sink.leave()
+        if isinstance(fault, KeyboardInterrupt):
+            self._say_summary("interrupted: ")
+            raise SystemExit(errors.INTERRUPTED) from None
+        if isinstance(fault, PmemError) and not self.quiet:
+            self._say_summary("stopped: ")
+        raise fault
+
+    def _sinks(self) -> Iterable[Sink]:
+        return [sink for sink in (self.out, self.rejected, self.left_out) if sink]
+
+    def _say_summary(self, begin: str = "") -> None:
+        self.bar.close()
+        if self.quiet:
+            return
+        self.counts["out"] = self.out.count
+        shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out")]
+        shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
+        parts = [", ".join(shown), *(note for model in self.attached if (note := model.report())), *self.notes]
+        click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)
+
+
+async def _grouped(batches: AsyncIterator[list[Any]], key: str) -> AsyncIterator[list[Any]]:
+    """Batches of entries to batches of groups: lists of neighbours with equal `key`; a torn line is on its own."""
+    group: list[Entry] = []
+    async for batch in batches:
+        done: list[Any] = []
+        for entry in batch:
+            if isinstance(entry, Torn):
+                if group:
+                    done.append(group)
+                    group = []
+                done.append(entry)
+            elif group and group[0].record[key] == entry.record[key]:
+                group.append(entry)
+            else:
+                if group:
+                    done.append(group)
+                group = [entry]
+        yield done
+    if group:
+        yield [group]

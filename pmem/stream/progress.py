@@ -1,0 +1,60 @@
+"""What a run says on stderr: a progress bar while it goes, one line when it ends."""
+
+import os
+import stat
+import sys
+import time
+from typing import Any
+
+import click
+
+
+class Progress:
+    """A tqdm bar where somebody is looking, nothing elsewhere.
+
+    Shown when stderr is a terminal and stdout isn't the next command's pipe (one bar for a whole pipeline), or when
+    asked for.
+    """
+
+    def __init__(self, stage: str, asked: bool, quiet: bool) -> None:
+        self._bar: Any = None
+        if asked or (not quiet and sys.stderr.isatty() and not _feeds_a_pipe()):
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=stage, unit=" records", leave=False, mininterval=0.3, file=sys.stderr)
+
+    def advance(self, note: str = "") -> None:
+        """One more record is done."""
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update()
+
+    def say(self, text: str) -> None:
+        """A line on stderr that doesn't tear the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _feeds_a_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(1).st_mode)
+    except OSError:
+        return False
+
+
+def seconds(since: float) -> str:
+    """Time passed since a `time.perf_counter()` reading, for people."""
+    passed = time.perf_counter() - since
+    if passed < 100:
+        return f"{passed:.1f} s"
+    minutes, rest = divmod(round(passed), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"

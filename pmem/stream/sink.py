@@ -1,0 +1,88 @@
+"""Writing: whole lines to stdout, or to FILE.part, which becomes FILE when all is done."""
+
+import errno
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from pmem.errors import OutputError
+
+
+class Sink:
+    """Where lines go. Nothing but whole lines is ever written."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = None if path in (None, "-") else Path(str(path))
+        self.count = 0
+        self._raw: Any = None
+        self._open: Any = self._stream() if self.path else os.fdopen(1, "wb", 1 << 18, closefd=False)
+
+    @property
+    def part(self) -> Path:
+        """The file that grows until the run is done."""
+        assert self.path
+        return self.path.with_name(self.path.name + ".part")
+
+    def _stream(self) -> IO[bytes]:
+        try:
+            self._raw = self.part.open("wb", 1 << 18)
+        except OSError as fault:
+            raise OutputError(f"{self.path}: can't be written: {fault.strerror}") from None
+        if self.part.name.endswith(".gz.part"):
+            import gzip
+
+            # no name and no time in the header: equal content gives equal bytes
+            return gzip.GzipFile(filename="", mode="wb", fileobj=self._raw, mtime=0)  # type: ignore[return-value]
+        if self.part.name.endswith(".zst.part"):
+            import zstandard
+
+            compressed: IO[bytes] = zstandard.ZstdCompressor().stream_writer(self._raw, closefd=False)
+            return compressed
+        return self._raw  # type: ignore[no-any-return]
+
+    def write(self, lines: bytes, count: int = 1) -> None:
+        """Write `count` whole lines."""
+        try:
+            self._open.write(lines)
+        except OSError as fault:
+            raise self._refused(fault) from None
+        self.count += count
+
+    def flush(self) -> None:
+        """Let the next program in the pipe see what was written."""
+        if self.path is None:
+            try:
+                self._open.flush()
+            except OSError as fault:
+                raise self._refused(fault) from None
+
+    def commit(self) -> None:
+        """All is done: FILE.part becomes FILE."""
+        self.flush()
+        if self.path is None:
+            return
+        try:
+            self._open.close()
+            if not self._raw.closed:
+                self._raw.close()
+            with self.part.open("rb") as written:
+                os.fsync(written.fileno())
+            self.part.replace(self.path)
+        except OSError as fault:
+            raise self._refused(fault) from None
+
+    def leave(self) -> None:
+        """The run stopped: what was written stays in FILE.part, or has gone to stdout."""
+        try:
+            if self.path is None:
+                self._open.flush()
+            else:
+                self._open.close()
+        except (OSError, ValueError):
+            self._open = None  # the disk or the pipe is what stopped the run: nothing more to save
+
+    def _refused(self, fault: OSError) -> Exception:
+        if fault.errno == errno.EPIPE:
+            return fault
+        where = str(self.part) if self.path else "standard output"
+        return OutputError(f"{where}: can't be written: {fault.strerror}")

@@ -1,0 +1,170 @@
+"""Reading: files and pipes, compressed or not, as lines and as checked records with their place."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+
+from pmem.errors import InputError, RecordError
+from pmem.stream import check
+
+CHUNK = 1 << 18
+Record = dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """One record of input and where it stood. `items`: the parts to make, where a rejected record came in again."""
+
+    record: Record
+    line: bytes
+    file: str
+    number: int
+    items: list[str] | None = None
+
+
+class Torn(NamedTuple):
+    """A line that is no record, with the reason."""
+
+    entry: Entry
+    fault: RecordError
+
+
+def open_input(name: str) -> IO[bytes]:
+    """A file for reading bytes; .gz and .zst are decompressed; "-" is standard input."""
+    if name == "-":
+        return os.fdopen(0, "rb", 0, closefd=False)
+    if name.endswith(".gz"):
+        import gzip
+
+        return gzip.open(name, "rb")  # type: ignore[return-value, unused-ignore]
+    if name.endswith(".zst"):
+        import io
+
+        import zstandard
+
+        return io.BufferedReader(zstandard.open(name, "rb"), CHUNK)
+    return Path(name).open("rb", 0)
+
+
+def stdin_is_terminal() -> bool:
+    """Whether nobody feeds standard input."""
+    return sys.stdin is None or sys.stdin.isatty()
+
+
+def may_block(name: str) -> bool:
+    """Whether a read of this input may wait for another program."""
+    try:
+        mode = os.fstat(0).st_mode if name == "-" else Path(name).stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode)
+
+
+class Chunks:
+    """The input as batches of whole lines, file after file.
+
+    `file` and `number` tell where the first line of the next batch stands.
+    """
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        self.files = files or ("-",)
+        self.blocking = any(may_block(name) for name in self.files)
+
+    def __iter__(self) -> Iterator[tuple[str, int, list[bytes]]]:
+        """Batches (file name, number of the first line, lines without their newline)."""
+        for name in self.files:
+            shown = "<stdin>" if name == "-" else name
+            try:
+                with open_input(name) as stream:
+                    yield from self._batches(shown, stream)
+            except (OSError, EOFError) as fault:
+                if isinstance(fault, BrokenPipeError):
+                    raise
+                raise InputError(f"{shown}: can't be read: {_reason(fault)}") from None
+            except Exception as fault:  # a decompressor's own exception classes
+                if type(fault).__module__.split(".")[0] not in ("zstandard", "zstd", "zlib"):
+                    raise
+                raise InputError(f"{shown}: can't be decompressed: {fault}") from None
+
+    @staticmethod
+    def _batches(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, list[bytes]]]:
+        number = 1
+        held: list[bytes] = []  # the parts of a line whose end hasn't come yet
+        while chunk := stream.read(CHUNK):
+            end = chunk.rfind(b"\n")
+            if end < 0:
+                held.append(chunk)
+                continue
+            lines = (b"".join(held) + chunk[:end]).split(b"\n")
+            held = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
+            if number == 1 and lines[0].startswith(b"\xef\xbb\xbf"):
+                lines[0] = lines[0][3:]
+            yield name, number, lines
+            number += len(lines)
+        if held:
+            yield name, number, [b"".join(held)]
+
+
+class Reader:
+    """Lines to checked records.
+
+    reads: the record types that the stage takes; or parse: what makes a record of a line that holds no pmem record.
+    """
+
+    def __init__(self, reads: tuple[str, ...], parse: Callable[[bytes], Record] | None = None) -> None:
+        self.reads = reads
+        self.parse = parse
+
+    def entry(self, line: bytes, file: str, number: int) -> Entry | Torn:
+        """The record on a line, or what is wrong with it."""
+        items: list[str] | None = None
+        record: Any = None
+        try:
+            record = self._value(line)
+            if isinstance(record, dict) and record.get("type") == "error" and "error" not in self.reads:
+                record, items = self._unwrapped(record), record["items"]
+            self._check(record)
+        except RecordError as fault:
+            return Torn(Entry(record if isinstance(record, dict) else {}, line, file, number), fault)
+        return Entry(record, line, file, number, items)
+
+    def _value(self, line: bytes) -> Any:
+        if self.parse and not line.lstrip().startswith(b'{"type":"error"'):
+            return self.parse(line)
+        try:
+            return orjson.loads(line)
+        except orjson.JSONDecodeError as fault:
+            raise RecordError(f"not JSON: {fault}; the line begins {_begin(line)}", reason="json") from None
+
+    def _unwrapped(self, error: Record) -> Any:
+        if not check.validator("error")(error):
+            fault = check.first_fault(check.schema("error"), error)
+            raise RecordError(fault.message, reason="schema", pointer=fault.pointer)
+        if error["record"] is not None:
+            return self.parse(orjson.dumps(error["record"])) if self.parse else error["record"]
+        if error["raw"] is None:
+            raise RecordError("an error record that holds no input", reason="schema", pointer="/record")
+        return self._value(error["raw"].encode())
+
+    def _check(self, record: Any) -> None:
+        if self.parse:
+            return
+        kind = record.get("type") if isinstance(record, dict) else None
+        if kind not in self.reads:
+            raise RecordError(check.wrong_type(self.reads, record), reason="type", pointer="/type")
+        if not check.validator(kind)(record):
+            fault = check.first_fault(check.schema(kind), record)
+            raise RecordError(fault.message, reason="schema", pointer=fault.pointer)
+
+
+def _begin(line: bytes) -> str:
+    text = line[:40].decode("utf-8", "backslashreplace")
+    return repr(text) + ("…" if len(line) > 40 else "")
+
+
+def _reason(fault: BaseException) -> str:
+    return getattr(fault, "strerror", None) or str(fault)
