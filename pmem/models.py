@@ -11,14 +11,8 @@ from pmem.backends.base import Backend
 from pmem.stream.options import Command, bundle
 from pmem.stream.pipe import Pipe
 
-_MODEL = (
-    click.option(
-        "-m",
-        "--model",
-        metavar="KIND:NAME",
-        required=True,
-        help="openai:NAME (any compatible server), local:NAME-or-path, recorded:FILE.",
-    ),
+_MODEL_HELP = "openai:NAME (any compatible server), local:NAME-or-path, recorded:FILE."
+_SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
@@ -55,9 +49,10 @@ def backend(name: str, base_urls: tuple[str, ...]) -> Backend:
     raise click.UsageError(f"no model '{name}': expected openai:NAME, local:NAME-or-path or recorded:FILE")
 
 
-def model_options(*, judge: bool = False) -> Callable[[Command], Command]:
+def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[Command], Command]:
     """Give the command a `model` and `prompts` (with judge=True also a `judge`: the judging model, or None).
 
+    optional: the command does without a model in some uses; then `model` is None where none was named.
     Goes below `stream_options` and above the command's own options; the command also takes `seed`.
     """
 
@@ -66,7 +61,7 @@ def model_options(*, judge: bool = False) -> Callable[[Command], Command]:
         def with_model(
             pipe: Pipe,
             seed: int,
-            model: str,
+            model: str | None,
             base_url: tuple[str, ...],
             jobs: int,
             max_tokens: int | None,
@@ -90,14 +85,18 @@ def model_options(*, judge: bool = False) -> Callable[[Command], Command]:
                 return made
 
             pipe.jobs = jobs
-            asked = opened(model, base_url, max_tokens=max_tokens, temperature=temperature)
+            asked = opened(model, base_url, max_tokens=max_tokens, temperature=temperature) if model else None
             if judge:
                 rest["judge"] = opened(judge_model, judge_base_url) if judge_model else None
             if no_cache and not pipe.quiet:
                 click.echo(f"pmem {pipe.stage}: --no-cache: if this run breaks off, its calls are lost", err=True)
             function(pipe=pipe, model=asked, seed=seed, prompts=Prompts(Path(prompts) if prompts else None), **rest)
 
-        made: Command = bundle(*_MODEL, *(_JUDGE if judge else ()))(with_model)
+        made: Command = bundle(
+            click.option("-m", "--model", metavar="KIND:NAME", required=not optional, help=_MODEL_HELP),
+            *_SETTINGS,
+            *(_JUDGE if judge else ()),
+        )(with_model)
         return made
 
     return decorate

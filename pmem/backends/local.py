@@ -242,7 +242,7 @@ class _Worker:
             )
 
     def _completion(self, row: Any) -> Completion:
-        text = self._tokenizer.decode(row.out, skip_special_tokens=True)
+        text = self._tokenizer.decode(row.out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, Usage(prompt=len(row.prompt), completion=len(row.out)), row.finish)
 
 

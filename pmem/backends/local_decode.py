@@ -6,7 +6,6 @@ A prompt is prefilled alone, without padding, and keeps its attention cache; row
 together, their caches padded on the left. Rows join and leave between steps: no reply waits for a longer one.
 """
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +28,8 @@ CROPPABLE = ("DynamicLayer", "DynamicSlidingWindowLayer")  # attention proper; r
 class Row:
     """One reply in the making.
 
-    prompt: token ids; limit: most tokens to add; temperature: 0 is greedy; uniform: draws from [0, 1); out: the
-    reply's ids so far, without the one that ended it; finish: "stop" or "length" once it is finished.
+    prompt: token ids; limit: most tokens to add; temperature: 0 is greedy; out: the reply's ids so far, without the
+    one that ended it; finish: "stop" or "length" once it is finished; random: what a sampled row draws from.
     """
 
     prompt: list[int]
@@ -39,10 +38,7 @@ class Row:
     seed: int | None
     finish: str = ""
     out: list[int] = field(default_factory=list)
-    uniform: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.uniform = random.Random(self.seed)
+    random: torch.Generator | None = None
 
     @property
     def cached(self) -> int:
@@ -89,6 +85,9 @@ class Decoder:
 
     def join(self, row: Row) -> None:
         """Prefill the row's prompt and put it into the batch."""
+        if row.temperature:
+            row.random = torch.Generator(self._device)
+            row.random.seed() if row.seed is None else row.random.manual_seed(row.seed)
         cache = self._prefill(row.prompt[:-1])
         self._cache = _merged(self._cache, cache) if self.rows else cache
         self.rows.append(row)
@@ -96,9 +95,8 @@ class Decoder:
     def step(self) -> list[Row]:
         """One token for each row. Returns the rows that it finished, which have left the batch."""
         cached = torch.tensor([row.cached for row in self.rows])
-        width = self._cache.get_seq_length()
-        padded = bool((cached < width).any())
-        mask = torch.arange(width + 1) >= (width - cached)[:, None] if padded else None
+        padding = cached.max() - cached
+        mask = torch.arange(int(cached.max()) + 1) >= padding[:, None] if padding.any() else None
         newest = [[(row.out or row.prompt)[-1]] for row in self.rows]
         logits = self._forward(
             torch.tensor(newest), self._cache, attention_mask=mask, position_ids=cached[:, None], logits_to_keep=1
@@ -120,9 +118,9 @@ class Decoder:
         if not left:
             self._cache = DynamicCache()
             return
-        padding = self._cache.get_seq_length() - max(row.cached for row in left)
+        longest = max(row.cached for row in left)
         layers = _layers(self._cache)
-        self._cache = DynamicCache([(k[places, :, padding:], v[places, :, padding:]) for k, v in layers])
+        self._cache = DynamicCache([(k[places, :, -longest:], v[places, :, -longest:]) for k, v in layers])
 
     def clear(self) -> None:
         """Forget all rows and kept prompts, and give their memory back."""
@@ -192,14 +190,13 @@ def _likelihood(logits: torch.Tensor, text: list[int]) -> Likelihood:
 
 
 def _sampled(logits: torch.Tensor, row: Row) -> int:
-    """A token drawn from softmax(logits / temperature) by the inverse of its distribution function.
+    """A token drawn from softmax(logits / temperature): the largest of logits / temperature + Gumbel noise.
 
-    One uniform draw of the row's own generator per token: neighbours in the batch move the borders between tokens by
-    rounding errors only.
+    The noise comes from the row's own generator, so neighbours in the batch change a sample only where their rounding
+    errors do, and here that takes two tokens in a near tie (inverting the distribution function, it happens often).
     """
-    total = (logits.double() / row.temperature).softmax(-1).cumsum(-1)
-    point = row.uniform.random() * float(total[-1])
-    return min(int(torch.searchsorted(total, point, right=True)), len(total) - 1)
+    noise = torch.empty_like(logits, dtype=torch.float64).exponential_(generator=row.random).log_()
+    return int((logits.double() / row.temperature - noise).argmax())
 
 
 def _shared(a: list[int], b: list[int]) -> int:

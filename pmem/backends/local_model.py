@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -119,7 +120,7 @@ def load(name: str, dtype: str) -> Loaded:
     _silence()
     try:
         where = _converted(name, source) if isinstance(source, Path) and source.is_file() else source
-        return _load(where, dtype)
+        return _load(name, where, dtype)
     except (BackendError, MissingExtra):
         raise
     except Exception as fault:
@@ -128,20 +129,22 @@ def load(name: str, dtype: str) -> Loaded:
         raise BackendError(f"local model '{name}' can't be loaded: {_first_line(fault)}") from fault
 
 
-def _load(where: Path | str, dtype: str) -> Loaded:
+def _load(name: str, where: Path | str, dtype: str) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     pinned: dict[str, Any] = {"revision": _hub_commit(where)} if isinstance(where, str) else {}
     tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **pinned)
     if not tokenizer.chat_template:
-        raise BackendError(f"local model '{where}' has no chat template; an instruction-tuned model has one")
+        raise BackendError(f"local model '{name}' has no chat template; an instruction-tuned model has one")
     model, report = AutoModelForCausalLM.from_pretrained(
         where, dtype=getattr(torch, dtype), trust_remote_code=False, output_loading_info=True, **pinned
     )
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         lacking = sorted(report["missing_keys"])
-        raise BackendError(f"local model '{where}': its files lack {len(lacking)} weights, such as {lacking[0]}")
+        raise BackendError(f"local model '{name}': its files lack {len(lacking)} weights, such as {lacking[0]}")
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise BackendError(f"local model '{name}': a {model.config.model_type} model has no attention to work with")
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     named = model.generation_config.eos_token_id
@@ -204,7 +207,12 @@ def _convert(gguf: Path, target: Path) -> None:
     fresh.load_state_dict(read.state_dict())
     fresh.generation_config = read.generation_config
     fresh.save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if isinstance(config.eos_token_id, int):  # transformers 5.10 takes the first special token for it
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.save_pretrained(target)
 
 
 @functools.cache

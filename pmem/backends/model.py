@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from pmem import check
 from pmem.backends.base import Backend, Completion, Likelihood, Message, Prefix, Request, Usage
 from pmem.backends.cache import Cache
 from pmem.draws import canonical, seed_for
 from pmem.errors import ModelError
-from pmem.stream import check
 
 RETRIES = 3
 """How often an invalid reply is asked for again."""
@@ -19,6 +19,10 @@ RETRIES = 3
 
 class Invalid(Exception):
     """Raised by a stage's own check of a parsed reply, with the reason."""
+
+
+class NoValidReply(ModelError):
+    """The model answered every time, and no answer was valid."""
 
 
 class Reply(NamedTuple):
@@ -93,11 +97,13 @@ class Model:
             except Invalid as fault:
                 why = str(fault)
                 self.invalid += 1
-        raise ModelError(f"{self.name}: no valid reply in {RETRIES + 1} attempts: {why}", call=f"{call}/{n}")
+        raise NoValidReply(f"{self.name}: no valid reply in {RETRIES + 1} attempts: {why}", call=f"{call}/{n}")
 
-    async def likelihood(self, messages: list[Message], texts: list[str], *, call: str) -> list[Likelihood]:
+    async def likelihood(
+        self, messages: list[Message], texts: list[str], *, call: str, prefix: Prefix | None = None
+    ) -> list[Likelihood]:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
-        request = Request(messages, call=call)
+        request = Request(messages, prefix, call=call)
         key = self._key(request, 0, 0, likelihood=texts)
 
         async def ask() -> bytes:

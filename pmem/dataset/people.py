@@ -10,9 +10,9 @@ import orjson
 from pmem.backends.model import Invalid
 from pmem.dataset import preferences as taste
 from pmem.dataset.preferences import Setup
-from pmem.dataset.replies import TEXT, closed, listed, user
 from pmem.draws import Draw, make_id
 from pmem.errors import RecordError
+from pmem.prompts.replies import TEXT, closed, listed, user
 from pmem.stream.pipe import Made
 
 SECRET_SHARE = 0.1

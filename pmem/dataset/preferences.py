@@ -5,9 +5,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model
-from pmem.dataset.replies import TEXT, closed, listed, nested, user
 from pmem.draws import Draw
 from pmem.prompts import Prompts, describe
+from pmem.prompts.replies import TEXT, closed, listed, nested, user
 
 KINDS = ("stereotypical", "anti_stereotypical", "neutral", "health", "therapy")
 TOPIC_GROUPS = {"health": "physical_health", "therapy": "mental_wellbeing"}

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import click
 import orjson
 
-from pmem import errors
+from pmem import check, errors
 from pmem.errors import InputError, PmemError, RecordError
-from pmem.stream import check
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
@@ -53,7 +52,10 @@ class Attached(Protocol):
 
 @dataclass
 class Pipe:
-    """One command's run over its input. Made by `stream_options`."""
+    """One command's run over its input. Made by `stream_options`.
+
+    attached: models, closed and reported at the end; notes: what else the summary line says; closing: text before it.
+    """
 
     stage: str
     files: tuple[str, ...] = ()
@@ -65,7 +67,8 @@ class Pipe:
     quiet: bool = False
     progress: bool = False
     attached: list[Attached] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Callable[[], str]] = field(default_factory=list)
+    closing: Callable[[], str] | None = None
     counts: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0, "dropped": 0, "rejected": 0})
 
     # ---- what stages call -------------------------------------------------------------------------------------
@@ -124,7 +127,7 @@ class Pipe:
             self._stopped(fault)
 
     def records(self, *, reads: str) -> Iterator[Record]:
-        """The checked records, one by one, for a command that writes text itself (tables, pages)."""
+        """The checked records, one by one, for a command that ends with `print`: tables, pages."""
         self._start(reads.split(), None)
         for batch in self._entries():
             for entry in batch:
@@ -132,6 +135,11 @@ class Pipe:
                     self._reject(entry.entry, entry.fault)
                 else:
                     yield entry.record
+
+    def print(self, text: str) -> None:
+        """Write text instead of records, and end the run."""
+        self.out.write(text.encode() + b"\n")
+        self._finish()
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -290,10 +298,13 @@ class Pipe:
         self.bar.close()
         if self.quiet:
             return
+        if self.closing:
+            click.echo(self.closing(), err=True)
         self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out")]
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
-        parts = [", ".join(shown), *(note for model in self.attached if (note := model.report())), *self.notes]
+        said = [model.report() for model in self.attached] + [note() for note in self.notes]
+        parts = [", ".join(shown), *(text for text in said if text)]
         click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)
 
 

@@ -9,8 +9,8 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
+from pmem import check
 from pmem.errors import InputError, RecordError
-from pmem.stream import check
 
 CHUNK = 1 << 18
 Record = dict[str, Any]
@@ -168,3 +168,18 @@ def _begin(line: bytes) -> str:
 
 def _reason(fault: BaseException) -> str:
     return getattr(fault, "strerror", None) or str(fault)
+
+
+def records(files: tuple[str, ...], kind: str) -> Iterator[Record]:
+    """The checked records of side files, which a stage needs whole; InputError at the first fault."""
+    if not files:
+        return
+    reader = Reader((kind,))
+    for name, number, lines in Chunks(files):
+        for place, line in enumerate(lines, number):
+            if line and not line.isspace():
+                entry = reader.entry(line, name, place)
+                if isinstance(entry, Torn):
+                    pointer = f"{entry.fault.pointer}: " if entry.fault.pointer else ""
+                    raise InputError(f"{name}:{place}: {pointer}{entry.fault.message}")
+                yield entry.record

@@ -1,4 +1,4 @@
-"""Reply schemas of the data stages: small JSON Schemas that every structured-output server takes."""
+"""Reply schemas: small JSON Schemas that every structured-output server takes."""
 
 from typing import Any
 
@@ -28,6 +28,10 @@ def listed(name: str, count: int | None, properties: dict[str, Any]) -> dict[str
     """An object with one array `name` of `count` (None: any number of) equal objects."""
     size = {} if count is None else {"minItems": count, "maxItems": count}
     return closed(name, {name: {"type": "array", "items": nested(properties), **size}})
+
+
+VERDICT = closed("verdict", {"reason": TEXT, "verdict": {"type": "string", "enum": ["pass", "fail"]}})
+"""A judge's vote; the reason comes first, so that it is thought before the verdict is said."""
 
 
 def user(prompt: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ class Fault(NamedTuple):
 
 def schema_dir() -> Path:
     """Where the schemas are: inside the package in a wheel, beside it in a checkout."""
-    inside = Path(__file__).parent.parent / "schemas"
+    inside = Path(__file__).parent / "schemas"
     return inside if inside.is_dir() else inside.parent.parent / "schemas"
 
 

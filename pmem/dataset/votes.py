@@ -1,0 +1,145 @@
+"""The six checks of a question (SYSTEM, section 3), each by several votes; and the rules by which votes decide.
+
+Every rule fails closed: an unreadable vote, or a missing one, is no vote for keeping.
+"""
+
+import asyncio
+from functools import cache
+from typing import Any, NamedTuple
+
+from pmem.backends.model import Model, NoValidReply
+from pmem.prompts import Prompts, describe
+from pmem.prompts.replies import TEXT, VERDICT, closed, user
+
+CHECKS = ("blind", "leak", "gold", "distractors", "form", "harm")
+BLIND_TRIES = 4
+"""Times that a model which sees only the question is asked: the right option stands once in each position."""
+BLIND_RIGHT = 2
+"""At most so many of them may be right."""
+MAJORITY = 0.5
+"""More than this share of a check's votes must say pass."""
+LONGEST, SHORTEST = 1.3, 0.7
+"""The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
+LENGTH_RULE = "rule:length"
+
+
+class Setup(NamedTuple):
+    """What a run judges with."""
+
+    model: Model
+    prompts: Prompts
+    votes: int
+
+
+class Ballot(NamedTuple):
+    """One vote to be cast: the check, its number, the prompt, and which option it is about, where it is one."""
+
+    check: str
+    n: int
+    prompt: str
+    option: str | None = None
+
+
+async def judged(qa: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """The question with its votes; votes of earlier judging are replaced."""
+    blind, others = _blind(qa, setup), _others(qa, setup)
+    cast = [_blind_vote(qa, turn, letters, setup) for turn, letters in enumerate(blind)]
+    cast += [_vote(qa, ballot, setup) for ballot in others]
+    votes = await asyncio.gather(*cast)
+    return {**qa, "votes": [*votes, _length_vote(qa)]}
+
+
+def _blind(qa: dict[str, Any], setup: Setup) -> list[list[int]]:
+    """Orders of the options for the blind tries: a rotation each, so that the right one stands once everywhere."""
+    count = len(qa["options"])
+    return [[(place + turn) % count for place in range(count)] for turn in range(BLIND_TRIES)]
+
+
+@cache
+def _choice(count: int) -> dict[str, Any]:
+    return closed("choice", {"reason": TEXT, "choice": {"type": "string", "enum": list(describe.LETTERS[:count])}})
+
+
+async def _blind_vote(qa: dict[str, Any], turn: int, order: list[int], setup: Setup) -> dict[str, Any]:
+    shown = describe.options([qa["options"][place] for place in order])
+    prompt = setup.prompts.render("judge/blind", query=qa["query"], options=shown)
+    call = f"judge/{qa['id']}/blind"
+    try:
+        reply = await setup.model.chat(user(prompt), call=call, n=turn, schema=_choice(len(order)))
+    except NoValidReply as fault:
+        return _ballot_paper("blind", turn, setup, "unclear", None, fault.message)
+    chosen = describe.LETTERS[order[describe.LETTERS.index(reply.parsed["choice"])]]
+    verdict = "fail" if chosen == qa["gold"] else "pass"
+    return _ballot_paper("blind", turn, setup, verdict, chosen, reply.parsed["reason"])
+
+
+def _others(qa: dict[str, Any], setup: Setup) -> list[Ballot]:
+    facts, rule = describe.facts(qa), describe.rule(qa, setup.prompts)
+    shown = describe.options(qa["options"])
+    fields = {"query": qa["query"], "facts": facts, "rule": rule, "options": shown, "answer": qa["answer"]}
+    fields["knowledge"] = describe.knowledge(qa)
+    ballots = []
+    for check in CHECKS[1:]:
+        about = [letter for letter in describe.LETTERS[: len(qa["options"])] if letter != qa["gold"]]
+        for option in about if check == "distractors" else [None]:
+            text = qa["options"][describe.LETTERS.index(option)] if option else ""
+            prompt = setup.prompts.render(f"judge/{check}", option=text, **fields)
+            ballots += [Ballot(check, n, prompt, option) for n in range(setup.votes)]
+    return ballots
+
+
+async def _vote(qa: dict[str, Any], ballot: Ballot, setup: Setup) -> dict[str, Any]:
+    call = f"judge/{qa['id']}/{ballot.check}" + (f"-{ballot.option}" if ballot.option else "")
+    try:
+        reply = await setup.model.chat(user(ballot.prompt), call=call, n=ballot.n, schema=VERDICT)
+    except NoValidReply as fault:
+        return _ballot_paper(ballot.check, ballot.n, setup, "unclear", ballot.option, fault.message)
+    return _ballot_paper(ballot.check, ballot.n, setup, reply.parsed["verdict"], ballot.option, reply.parsed["reason"])
+
+
+def _ballot_paper(check: str, n: int, setup: Setup, verdict: str, choice: str | None, reason: str) -> dict[str, Any]:
+    return {"check": check, "n": n, "judge": setup.model.name, "verdict": verdict, "choice": choice, "reason": reason}
+
+
+def _length_vote(qa: dict[str, Any]) -> dict[str, Any]:
+    """A vote by a rule, not a model: does the right option's length give it away?"""
+    lengths = [len(option) for option in qa["options"]]
+    right = lengths.pop(describe.LETTERS.index(qa["gold"]))
+    low, high = SHORTEST * min(lengths), LONGEST * max(lengths)
+    verdict = "pass" if low <= right <= high else "fail"
+    reason = f"the right option has {right} characters, the others {min(lengths)} to {max(lengths)}"
+    return {"check": "form", "n": 0, "judge": LENGTH_RULE, "verdict": verdict, "choice": None, "reason": reason}
+
+
+def fallen(qa: dict[str, Any], *, blind_right: int = BLIND_RIGHT, majority: float = MAJORITY) -> list[tuple[str, str]]:
+    """The checks that a question does not pass, in their order, each with the reason in one line."""
+    tallies: dict[str, dict[tuple[bool, str | None], list[int]]] = {check: {} for check in CHECKS}
+    for vote in qa["votes"]:
+        check = vote["check"]
+        if check in tallies:
+            by_rule = vote["judge"].startswith("rule:")
+            about = None if check == "blind" else vote["choice"]
+            tally = tallies[check].setdefault((by_rule, about), [0, 0])
+            tally[0] += vote["verdict"] == "pass"
+            tally[1] += 1
+    return [(check, why) for check in CHECKS if (why := _why(qa, check, tallies[check], blind_right, majority))]
+
+
+def _why(
+    qa: dict[str, Any], check: str, tally: dict[tuple[bool, str | None], list[int]], blind_right: int, majority: float
+) -> str:
+    """Why a check's votes don't let a question pass; "" if they do."""
+    by_model = [counts for (by_rule, _), counts in tally.items() if not by_rule]
+    if not by_model:
+        return "not judged"
+    if check == "blind":
+        passed, cast = by_model[0]
+        guessed = cast - passed
+        return "" if guessed <= blind_right and cast >= BLIND_TRIES else f"right in {guessed} of {cast} blind tries"
+    if check == "distractors" and len(by_model) < len(qa["options"] or ()) - 1:
+        return "not every wrong option was judged"
+    for (by_rule, about), (passed, cast) in tally.items():
+        if passed <= majority * cast:
+            what = f"option {about}: " if about else "length: " if by_rule else ""
+            return f"{what}{passed} of {cast} votes pass"
+    return ""

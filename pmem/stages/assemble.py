@@ -1,0 +1,55 @@
+"""`pmem assemble`: a persona's conversations become histories of a size in tokens."""
+
+import click
+
+from pmem import tokens
+from pmem.dataset.histories import Part, Setup, Window, histories, window
+from pmem.stream.options import INPUT, seed_option, stream_options
+from pmem.stream.pipe import Group, Made, Pipe
+from pmem.stream.source import records
+
+
+def _window(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[Window]:
+    try:
+        return sorted((window(value) for value in values), key=lambda one: one.budget)
+    except ValueError as fault:
+        raise click.BadParameter(f"expected a size such as 32k, 128k or 6000: {fault}") from None
+
+
+@click.command(epilog="Example: pmem assemble conversations.jsonl --window 32k --window 128k --filler filler.jsonl")
+@stream_options()
+@click.option("--window", "windows", multiple=True, default=("32k",), show_default=True, callback=_window,
+              metavar="32k|128k|N", help="Size in tokens; repeatable, each makes a history of its own.")  # fmt: skip
+@click.option("--filler", multiple=True, type=INPUT, help="Filler records that complete the windows (repeatable).")
+@click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="Counts tokens (or a Hugging Face one).")
+@seed_option
+def command(pipe: Pipe, windows: list[Window], filler: tuple[str, ...], tokenizer: str, seed: int) -> None:
+    """Conversations to histories of a size in tokens.
+
+    Conversations of a persona must follow each other in the input. They are put into a drawn order in which each
+    comes after what it depends on, whole, never over the budget; filler stands between them. Every window holds the
+    same conversations. A chain of updates and forget requests that doesn't fit is left out whole, and said in
+    `dropped`.
+    """
+    tokens.tokenizer(tokenizer)
+    parts = [Part(record, tokens.count_messages(record["messages"], tokenizer)) for record in records(filler, "filler")]
+    setup = Setup(windows, parts, tokenizer, seed)
+    seen: set[str] = set()
+    fill: list[float] = []
+    left_out = 0
+
+    async def make(group: Group) -> Made:
+        nonlocal left_out
+        persona_id = group.records[0]["persona_id"]
+        made = histories(group.records, setup, again=persona_id in seen)
+        seen.add(persona_id)
+        fill.extend(history["tokens"] / history["budget"] for history in made)
+        left_out += len(made[0]["dropped"])
+        return Made(made)
+
+    def note() -> str:
+        full = f"windows {min(fill):.0%} to {max(fill):.0%} full" if fill else ""
+        return full + (f", {left_out:,} conversations left out" if left_out else "")
+
+    pipe.notes.append(note)
+    pipe.run_groups(make, key="persona_id", reads="conversation", writes="history")

@@ -1,0 +1,66 @@
+"""`pmem filter`: keeps the questions that pass every check."""
+
+from typing import Any
+
+import click
+
+from pmem.dataset.votes import BLIND_RIGHT, CHECKS, MAJORITY, fallen
+from pmem.stream.options import stream_options
+from pmem.stream.pipe import Pipe
+
+
+class Survival:
+    """How many questions fell at which check."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.first = dict.fromkeys(CHECKS, 0)  # the first check that a question fell at
+        self.any = dict.fromkeys(CHECKS, 0)
+        self.examples: dict[str, tuple[str, str, str]] = {}  # check -> id, query, reason
+
+    def count(self, qa: dict[str, Any], faults: list[tuple[str, str]]) -> None:
+        """Note one question."""
+        self.read += 1
+        for number, (check, why) in enumerate(faults):
+            self.first[check] += number == 0
+            self.any[check] += 1
+            if number == 0:
+                self.examples.setdefault(check, (qa["id"], qa["query"], why))
+
+    def table(self, explain: bool) -> str:
+        """The survival table, with one example of each check's victims if asked for."""
+        lines = [f"{'check':<12} {'fell here':>9} {'failed it':>9} {'left':>9}", f"{'questions':<12} {self.read:>29,}"]
+        left = self.read
+        for check in CHECKS:
+            left -= self.first[check]
+            lines.append(f"{check:<12} {self.first[check]:>9,} {self.any[check]:>9,} {left:>9,}")
+            if explain and check in self.examples:
+                own_id, query, why = self.examples[check]
+                lines.append(f"    for example {own_id} ({why}): {query}")
+        share = f" ({left / self.read:.0%})" if self.read else ""
+        return "\n".join([*lines, f"{'kept':<12} {left:>29,}{share}"])
+
+
+@click.command(epilog="Example: pmem filter judged.jsonl --dropped dropped.jsonl --explain -o questions.jsonl")
+@stream_options(drops=True)
+@click.option("--blind-right", type=click.IntRange(min=0), default=BLIND_RIGHT, show_default=True,
+              help="At most so many of the four blind tries may be right.")  # fmt: skip
+@click.option("--majority", type=click.FloatRange(0, 1, max_open=True), default=MAJORITY, show_default=True,
+              help="More than this share of a check's votes must pass.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="Show one example question for each check that something fell at.")
+def command(pipe: Pipe, blind_right: int, majority: float, explain: bool) -> None:
+    """Keep the questions that pass every check.
+
+    Reads judged questions; passes on, unchanged, those that pass all six checks by the votes in the record. What
+    falls goes to --dropped with its reasons (the exit status stays 0), and a table on stderr shows how many fell
+    where: `fell here` counts a question at its first failed check, `failed it` at every one.
+    """
+    survival = Survival()
+
+    def keep(qa: dict[str, Any]) -> str | None:
+        faults = fallen(qa, blind_right=blind_right, majority=majority)
+        survival.count(qa, faults)
+        return "; ".join(f"{check}: {why}" for check, why in faults) if faults else None
+
+    pipe.closing = lambda: survival.table(explain)
+    pipe.sift(keep, reads="qa")

@@ -1,0 +1,59 @@
+"""`pmem show`: records, rendered for reading."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pmem.check import TYPES
+from pmem.errors import InputError
+from pmem.stream.options import config_option
+from pmem.stream.source import Chunks, Entry, Reader, stdin_is_terminal
+
+
+@click.command(epilog="Examples: pmem show questions.jsonl q-5e1f | pmem show conversations.jsonl --limit 3")
+@click.argument("file", required=False, metavar="[FILE]")
+@click.argument("own_id", required=False, metavar="[ID]")
+@click.option("--limit", type=click.IntRange(min=0), help="Show only this many records.")
+@config_option
+def command(file: str | None, own_id: str | None, limit: int | None) -> None:
+    """Render records for reading.
+
+    All records of FILE (or stdin), or those whose id begins with ID: a conversation as a conversation, a question
+    with its options and votes. On a terminal, in a pager.
+    """
+    if file and not own_id and file != "-" and not Path(file).exists() and not stdin_is_terminal():
+        file, own_id = None, file
+    if file is None and stdin_is_terminal():
+        raise click.UsageError("no input: name a FILE, or pipe records in")
+    if file and file != "-" and not Path(file).is_file():
+        raise click.UsageError(f"no file '{file}'")
+    pages = _pages((file,) if file else (), own_id, limit)
+    if sys.stdout.isatty():
+        click.echo_via_pager(pages)
+        return
+    for page in pages:
+        click.echo(click.unstyle(page))
+
+
+def _pages(files: tuple[str, ...], own_id: str | None, limit: int | None) -> Iterator[str]:
+    from pmem.report.reading import rendered
+
+    reader = Reader(TYPES)
+    shown = 0
+    for name, number, lines in Chunks(files):
+        for place, line in enumerate(lines, number):
+            if shown == limit:
+                return
+            if not line or line.isspace():
+                continue
+            entry = reader.entry(line, name, place)
+            if not isinstance(entry, Entry):
+                pointer = f"{entry.fault.pointer}: " if entry.fault.pointer else ""
+                raise InputError(f"{name}:{place}: {pointer}{entry.fault.message}")
+            if own_id is None or str(entry.record.get("id", "")).startswith(own_id):
+                shown += 1
+                yield rendered(entry.record) + "\n"
+    if own_id and not shown:
+        raise InputError(f"no record's id begins with {own_id}")
