@@ -13,7 +13,13 @@ from pmem.stream.pipe import Failure, Made
 
 TURNS = {2: 50, 3: 25, 4: 15, 5: 6, 6: 4}
 """Weights of lengths in turns (a user message with its reply); 2 to 6 as in the paper, section 2.2."""
-NO_SECRETS = {"knowledge_query", "creative_writing", "social_media_post", "therapy_consultation"}
+NO_SECRETS = {
+    "knowledge_query",
+    "creative_writing",
+    "social_media_post",
+    "therapy_consultation",
+    "medical_consultation",
+}
 """Scenarios in which nobody would paste an address or a card number."""
 
 

@@ -185,7 +185,7 @@ def _history(relevant: list[Part], left_out: list[dict[str, str]], one: Window, 
     ids = [part.record["id"] for part in parts]
     return {
         "type": "history",
-        "id": make_id("h", first["persona_id"], one, setup.tokenizer, setup.seed, ids),
+        "id": make_id("h", first["persona_id"], one.budget, setup.tokenizer, setup.seed, ids),
         "persona_id": first["persona_id"],
         "user_id": first["persona_id"],
         "window": one.name,

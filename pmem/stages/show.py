@@ -1,5 +1,6 @@
 """`pmem show`: records, rendered for reading."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pmem.check import TYPES
 from pmem.errors import InputError
 from pmem.stream.options import config_option
 from pmem.stream.source import Chunks, Entry, Reader, stdin_is_terminal
+
+ID = re.compile(r"[a-z]-[0-9a-f]+\Z")
 
 
 @click.command(epilog="Examples: pmem show questions.jsonl q-5e1f | pmem show conversations.jsonl --limit 3")
@@ -23,7 +26,7 @@ def command(file: str | None, own_id: str | None, limit: int | None) -> None:
     All records of FILE (or stdin), or those whose id begins with ID: a conversation as a conversation, a question
     with its options and votes. On a terminal, in a pager.
     """
-    if file and not own_id and file != "-" and not Path(file).exists() and not stdin_is_terminal():
+    if file and not own_id and ID.match(file) and not Path(file).exists() and not stdin_is_terminal():
         file, own_id = None, file
     if file is None and stdin_is_terminal():
         raise click.UsageError("no input: name a FILE, or pipe records in")
