@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAKERS = {
     "persona": "personas",
@@ -26,8 +28,10 @@ class Fault(NamedTuple):
     message: str
 
 
-def schema_dir() -> Path:
+def schema_dir() -> "Path":
     """Where the schemas are: inside the package in a wheel, beside it in a checkout."""
+    from pathlib import Path
+
     inside = Path(__file__).parent / "schemas"
     return inside if inside.is_dir() else inside.parent.parent / "schemas"
 

@@ -5,6 +5,8 @@ import importlib.util
 import json
 import math
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -58,6 +60,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
         yield home
+    shutil.rmtree(home)  # half a gigabyte, which pytest would keep for three runs
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +152,6 @@ def test_the_gguf_file_is_converted_once(
 
 
 def test_finding_smollm2_does_not_import_its_package(smollm2: LocalBackend) -> None:
-    import sys
-
     assert local_model.SMOLLM2_PACKAGE not in sys.modules
 
 
@@ -485,3 +486,27 @@ def test_close_ends_what_waits(tiny: LocalBackend) -> None:
     assert [type(result) for result in run(closed_early())] == [BackendError, BackendError]
     with pytest.raises(BackendError, match="has been closed"):
         run(tiny.complete(asked("a")))
+
+
+LEAVING = """
+import asyncio, sys
+from pmem.backends.base import Request
+from pmem.backends.local import LocalBackend
+
+async def main():
+    backend = LocalBackend(sys.argv[1])
+    request = Request([{"role": "user", "content": "a"}], max_tokens=60)
+    await backend.complete(request)
+    calls = [asyncio.create_task(backend.complete(request)) for _ in range(200)]
+    await asyncio.sleep(0.1)
+    raise SystemExit(130)
+
+asyncio.run(main())
+"""
+
+
+def test_leaving_amid_the_work_is_quiet(tiny_folder: Path) -> None:
+    left = subprocess.run(
+        [sys.executable, "-c", LEAVING, str(tiny_folder)], capture_output=True, text=True, check=False
+    )
+    assert (left.returncode, left.stdout, left.stderr) == (130, "", "")

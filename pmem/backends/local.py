@@ -1,6 +1,7 @@
 """`--model local:NAME`: a Hugging Face model in this process, on the GPU if there is one, else on the CPU."""
 
 import asyncio
+import atexit
 import contextlib
 import queue
 import threading
@@ -94,11 +95,15 @@ class LocalBackend:
 
     async def close(self) -> None:
         """Stop the thread after its current step and free the model; calls still waiting get a BackendError."""
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
         self._closed = True
         if self._thread:
             self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
+            self._thread.join()
             self._thread = None
+            atexit.unregister(self._stop)
 
     async def _submit(self, job: _Job) -> Any:
         if self._closed:
@@ -106,6 +111,7 @@ class LocalBackend:
         if not self._thread:
             self._thread = threading.Thread(target=self._work, name=f"local:{self._name}", daemon=True)
             self._thread.start()
+            atexit.register(self._stop)  # Python would kill the thread amid torch's work, and abort
         self._jobs.put(job)
         return await asyncio.wrap_future(job.future)
 
@@ -120,7 +126,7 @@ class LocalBackend:
 
 
 class _Worker:
-    """Serves jobs until told to stop: decodes in steps, and between steps lets new jobs in, in order."""
+    """Serves jobs until told to stop: decodes step by step, and between steps lets new jobs in, in order."""
 
     def __init__(self, name: str, loaded: Loaded, batch: int) -> None:
         from pmem.backends.local_decode import Decoder
@@ -156,15 +162,16 @@ class _Worker:
         return True
 
     def _advance(self) -> None:
-        """Let in whoever fits, then one token for every row."""
-        while self._waiting and self._fits(self._waiting[0]):
+        """Let in the next job if it fits; else one token for every row."""
+        if self._waiting and self._fits(self._waiting[0]):
             self._enter(self._waiting.popleft())
+            return
         self._active = [job for job in self._active if not job.future.cancelled()]
         self._decoder.keep([job.row for job in self._active if job.row])
         finished = self._decoder.step() if self._active else []
         for job in [job for job in self._active if job.row in finished]:
-            self._active.remove(job)
             job.answer(self._completion(job.row))
+            self._active.remove(job)
 
     def _fits(self, job: _Job) -> bool:
         """Whether `_enter` may take the job now; one that is already over always fits."""
@@ -192,17 +199,14 @@ class _Worker:
         self._active.remove(job)
 
     def _recover(self, fault: Exception) -> None:
-        """Out of memory with several calls at hand: begin them again, half as many at once. Else they fail."""
+        """The calls at hand fail; out of memory, they begin again first, with half as many at once and nothing kept."""
         self._decoder.clear()
         at_hand, self._active = self._active, []
-        if not out_of_memory(fault):
-            error = fault
-        elif len(at_hand) > 1:
-            self._decoder.batch = len(at_hand) // 2
+        if out_of_memory(fault) and self._decoder.batch > 1:
+            self._decoder.batch = max(1, min(self._decoder.batch, len(at_hand)) // 2)
             self._waiting.extendleft(replace(job, row=None) for job in reversed(at_hand))
             return
-        else:
-            error = memory_error(self._name)
+        error = memory_error(self._name) if out_of_memory(fault) else fault
         for job in at_hand:
             job.fail(error)
 

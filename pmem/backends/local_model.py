@@ -1,5 +1,6 @@
 """Finding and loading the model behind `local:NAME`: a directory, a GGUF file or a Hugging Face hub id."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -21,7 +22,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 MODEL_SUFFIXES = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 MEGABYTE = 1 << 20
-STALE = 3600  # seconds after which another process's unfinished conversion counts as abandoned
+STALE = 86_400  # seconds after which another process's unfinished conversion counts as abandoned
 
 
 class Loaded(NamedTuple):
@@ -48,7 +49,10 @@ def default_dtype() -> str:
 
 
 def locate(name: str) -> Path | str:
-    """The directory or GGUF file that `name` stands for, or a hub id; BackendError if it can be none of them."""
+    """The directory or GGUF file that `name` stands for, or a hub id; BackendError if it can be none of them.
+
+    `smollm2` is the packaged model whatever directory has that name; then directories and files go before hub ids.
+    """
     if name == SMOLLM2:
         return _packaged_smollm2() or SMOLLM2_HUB
     path = Path(name).expanduser()
@@ -167,8 +171,9 @@ def _converted(name: str, gguf: Path) -> Path:
         return final
     cache.mkdir(parents=True, exist_ok=True)
     for abandoned in cache.glob(f".{final.name}-*"):
-        if time.time() - abandoned.stat().st_mtime > STALE:
-            shutil.rmtree(abandoned, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if time.time() - abandoned.stat().st_mtime > STALE:
+                shutil.rmtree(abandoned)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=cache))
     try:
         _convert(gguf, temporary)
@@ -219,11 +224,13 @@ def _convert(gguf: Path, target: Path) -> None:
 def _silence() -> None:
     """Keep the libraries' progress bars and warnings off stderr, for good."""
     import logging
+    import warnings
 
     import transformers
     from tqdm.auto import tqdm
     from transformers import modeling_gguf_pytorch_utils
 
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|huggingface_hub)\b")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     for library in ("huggingface_hub", "gguf"):

@@ -1,26 +1,16 @@
-"""The six checks of a question (SYSTEM, section 3), each by several votes; and the rules by which votes decide.
-
-Every rule fails closed: an unreadable vote, or a missing one, is no vote for keeping.
-"""
+"""The six checks of a question (SYSTEM, section 3), each by several votes. `verdicts.py` decides by them."""
 
 import asyncio
 from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, NoValidReply
+from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, VERDICT, closed, user
 
-CHECKS = ("blind", "leak", "gold", "distractors", "form", "harm")
-BLIND_TRIES = 4
-"""Times that a model which sees only the question is asked: the right option stands once in each position."""
-BLIND_RIGHT = 2
-"""At most so many of them may be right."""
-MAJORITY = 0.5
-"""More than this share of a check's votes must say pass."""
 LONGEST, SHORTEST = 1.3, 0.7
 """The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
-LENGTH_RULE = "rule:length"
 
 
 class Setup(NamedTuple):
@@ -109,37 +99,3 @@ def _length_vote(qa: dict[str, Any]) -> dict[str, Any]:
     verdict = "pass" if low <= right <= high else "fail"
     reason = f"the right option has {right} characters, the others {min(lengths)} to {max(lengths)}"
     return {"check": "form", "n": 0, "judge": LENGTH_RULE, "verdict": verdict, "choice": None, "reason": reason}
-
-
-def fallen(qa: dict[str, Any], *, blind_right: int = BLIND_RIGHT, majority: float = MAJORITY) -> list[tuple[str, str]]:
-    """The checks that a question does not pass, in their order, each with the reason in one line."""
-    tallies: dict[str, dict[tuple[bool, str | None], list[int]]] = {check: {} for check in CHECKS}
-    for vote in qa["votes"]:
-        check = vote["check"]
-        if check in tallies:
-            by_rule = vote["judge"].startswith("rule:")
-            about = None if check == "blind" else vote["choice"]
-            tally = tallies[check].setdefault((by_rule, about), [0, 0])
-            tally[0] += vote["verdict"] == "pass"
-            tally[1] += 1
-    return [(check, why) for check in CHECKS if (why := _why(qa, check, tallies[check], blind_right, majority))]
-
-
-def _why(
-    qa: dict[str, Any], check: str, tally: dict[tuple[bool, str | None], list[int]], blind_right: int, majority: float
-) -> str:
-    """Why a check's votes don't let a question pass; "" if they do."""
-    by_model = [counts for (by_rule, _), counts in tally.items() if not by_rule]
-    if not by_model:
-        return "not judged"
-    if check == "blind":
-        passed, cast = by_model[0]
-        guessed = cast - passed
-        return "" if guessed <= blind_right and cast >= BLIND_TRIES else f"right in {guessed} of {cast} blind tries"
-    if check == "distractors" and len(by_model) < len(qa["options"] or ()) - 1:
-        return "not every wrong option was judged"
-    for (by_rule, about), (passed, cast) in tally.items():
-        if passed <= majority * cast:
-            what = f"option {about}: " if about else "length: " if by_rule else ""
-            return f"{what}{passed} of {cast} votes pass"
-    return ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from pmem.dataset.votes import BLIND_RIGHT, CHECKS, MAJORITY, fallen
+from pmem.dataset.verdicts import BLIND_RIGHT, CHECKS, MAJORITY, fallen
 from pmem.stream.options import stream_options
 from pmem.stream.pipe import Pipe
 

@@ -6,7 +6,7 @@ model = "openai:gpt-5"
 votes = 5
 """
 
-from pathlib import Path
+import os
 from typing import Any
 
 import click
@@ -14,20 +14,24 @@ import click
 NAME = "pmem.toml"
 
 
-def find(start: Path) -> Path | None:
-    """The nearest pmem.toml in `start` or above it."""
-    for folder in (start, *start.parents):
-        if (path := folder / NAME).is_file():
-            return path
-    return None
+def find(start: str) -> str | None:
+    """The nearest pmem.toml in the folder `start` or above it."""
+    folder = start
+    while not os.path.isfile(path := os.path.join(folder, NAME)):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+    return path
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: str) -> dict[str, Any]:
     """The file's tables; click.UsageError where it is no valid TOML of tables."""
     import tomllib
 
     try:
-        loaded = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            loaded = tomllib.load(file)
     except (OSError, ValueError) as fault:
         raise click.UsageError(f"{path}: {fault}") from None
     for name, table in loaded.items():
@@ -38,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def apply(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Callback of the eager option --config: the file's values become the command's defaults."""
-    path = Path(value) if value else find(Path.cwd())
+    path = value or find(os.getcwd())
     if path is None or ctx.resilient_parsing:
         return value
     tables = read(path)

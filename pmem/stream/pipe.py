@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 import orjson
@@ -42,34 +41,45 @@ class Group(NamedTuple):
     items: list[str] | None = None
 
 
-class Attached(Protocol):
-    """Something that lives as long as the run: a model."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    def report(self) -> str: ...
+    class Attached(Protocol):
+        """Something that lives as long as the run: a model."""
 
-    async def close(self) -> None: ...
+        def report(self) -> str: ...
+
+        async def close(self) -> None: ...
 
 
-@dataclass
 class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models, closed and reported at the end; notes: what else the summary line says; closing: text before it.
     """
 
-    stage: str
-    files: tuple[str, ...] = ()
-    output: str | None = None
-    rejects: str | None = None
-    dropped: str | None = None
-    limit: int | None = None
-    jobs: int = 1
-    quiet: bool = False
-    progress: bool = False
-    attached: list[Attached] = field(default_factory=list)
-    notes: list[Callable[[], str]] = field(default_factory=list)
-    closing: Callable[[], str] | None = None
-    counts: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0, "dropped": 0, "rejected": 0})
+    def __init__(
+        self,
+        stage: str,
+        files: tuple[str, ...] = (),
+        *,
+        output: str | None = None,
+        rejects: str | None = None,
+        dropped: str | None = None,
+        limit: int | None = None,
+        quiet: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.stage = stage
+        self.files = files
+        self.output, self.rejects, self.dropped = output, rejects, dropped
+        self.limit = limit
+        self.quiet, self.progress = quiet, progress
+        self.jobs = 1
+        self.attached: list[Attached] = []
+        self.notes: list[Callable[[], str]] = []
+        self.closing: Callable[[], str] | None = None
+        self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
     # ---- what stages call -------------------------------------------------------------------------------------
 
@@ -106,22 +116,42 @@ class Pipe:
 
     def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
         """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
-        self._start(reads.split(), None)
+        self._start([reads], None)
+        loads, counts, left = orjson.loads, self.counts, self.limit
         try:
-            for batch in self._entries():
+            for file, number, lines in self.chunks:
+                valid = check.validator(reads)
                 kept = []
-                for entry in batch:
-                    if isinstance(entry, Torn):
-                        self._reject(entry.entry, entry.fault)
-                        continue
-                    reason = keep(entry.record)
+                for place, line in enumerate(lines, number):
+                    if left is not None:
+                        if left == 0:
+                            break
+                        left -= 1 if line else 0
+                    try:
+                        record = loads(line)
+                        sound = record["type"] == reads and valid(record)
+                    except (ValueError, KeyError, TypeError):
+                        sound = False
+                    if not sound:  # the slow way says what is wrong, or unwraps a reject that came in again
+                        if not line or line.isspace():
+                            continue
+                        entry = self.reader.entry(line, file, place)
+                        if isinstance(entry, Torn):
+                            counts["in"] += 1
+                            self._reject(entry.entry, entry.fault)
+                            continue
+                        record, line = entry.record, orjson.dumps(entry.record)
+                    counts["in"] += 1
+                    reason = keep(record)
                     if reason is None:
-                        kept.append(entry.line if entry.items is None else orjson.dumps(entry.record))
+                        kept.append(line)
                     else:
-                        self._drop(entry.record, reason)
+                        self._drop(record, reason)
                 if kept:
                     self.out.write(b"\n".join(kept) + b"\n", len(kept))
                 self.out.flush()
+                if left == 0:
+                    break
             self._finish()
         except BaseException as fault:
             self._stopped(fault)

@@ -2,23 +2,29 @@
 
 import errno
 import os
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pmem.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Sink:
     """Where lines go. Nothing but whole lines is ever written."""
 
     def __init__(self, path: str | None) -> None:
-        self.path = None if path in (None, "-") else Path(str(path))
+        self.path: Path | None = None
+        if path is not None and path != "-":
+            from pathlib import Path
+
+            self.path = Path(path)
         self.count = 0
         self._raw: Any = None
         self._open: Any = self._stream() if self.path else os.fdopen(1, "wb", 1 << 18, closefd=False)
 
     @property
-    def part(self) -> Path:
+    def part(self) -> "Path":
         """The file that grows until the run is done."""
         assert self.path
         return self.path.with_name(self.path.name + ".part")

@@ -4,7 +4,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
@@ -47,7 +46,7 @@ def open_input(name: str) -> IO[bytes]:
         import zstandard
 
         return io.BufferedReader(zstandard.open(name, "rb"), CHUNK)
-    return Path(name).open("rb", 0)
+    return open(name, "rb", 0)
 
 
 def stdin_is_terminal() -> bool:
@@ -58,7 +57,7 @@ def stdin_is_terminal() -> bool:
 def may_block(name: str) -> bool:
     """Whether a read of this input may wait for another program."""
     try:
-        mode = os.fstat(0).st_mode if name == "-" else Path(name).stat().st_mode
+        mode = (os.fstat(0) if name == "-" else os.stat(name)).st_mode
     except OSError:
         return False
     return not stat.S_ISREG(mode)
