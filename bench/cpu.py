@@ -23,9 +23,12 @@ class Ratio(NamedTuple):
 
 def cpu_seconds(command: list[str], stdin: Path | None = None) -> float:
     """User and system CPU seconds of one run of a command, its output thrown away."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with Path(stdin or os.devnull).open("rb") as source:
-        subprocess.run(command, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            command, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, env=environment
+        )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -17,7 +17,22 @@ loads, dumps, write, newline = orjson.loads, orjson.dumps, sys.stdout.buffer.wri
 for line in sys.stdin.buffer:
     write(dumps(loads(line), option=newline))
 """
-WORDS = ["the", "user", "quietly", "walks", "home", "past", "a", "small", "café", "and", "“thinks”", "about", "good", "food"]
+WORDS = [
+    "the",
+    "user",
+    "quietly",
+    "walks",
+    "home",
+    "past",
+    "a",
+    "small",
+    "café",
+    "and",
+    "“thinks”",
+    "about",
+    "good",
+    "food",
+]
 CHECKS = ("blind",) * 4 + ("leak", "gold", "form", "harm")  # one vote each, as by `judge --votes 1`
 
 
@@ -36,21 +51,45 @@ def qa(number: int, draw: random.Random) -> dict[str, object]:
     wrong = [options[n] for n in range(4) if n != gold]
     votes = [(check, n % 4, None) for n, check in enumerate(CHECKS)]
     votes += [("distractors", 0, letter) for n, letter in enumerate("ABCD") if n != gold]
+    preference = {
+        "id": f"{persona}/s01",
+        "kind": "neutral",
+        "text": text(12),
+        "topic": "street food",
+        "owner": {"who": "self", "relation": None},
+        "updates": None,
+        "reason": None,
+        "forget": False,
+    }
+    made = ("random_preference", "stereotype", "generic")
+    place = {"id": id_of("h", number), "distance_tokens": 1, "relevant_tokens": 2, "filler_tokens": 3}
+
+    def vote(check: str, n: int, choice: str | None) -> dict[str, object]:
+        verdict = "fail" if check == "blind" and n == 3 else "pass"
+        return {"check": check, "n": n, "judge": "openai:m", "verdict": verdict, "choice": choice, "reason": None}
+
     return {
-        "type": "qa", "id": id_of("q", number), "persona_id": persona, "case": "own",
-        "preference": {"id": f"{persona}/s01", "kind": "neutral", "text": text(12), "topic": "street food",
-                       "owner": {"who": "self", "relation": None}, "updates": None, "reason": None, "forget": False},
-        "previous": None, "secret": None, "scenario": "personal_email", "topic": "street food", "query": text(20),
-        "query_topic": "weekend plans", "answer": options[gold],
-        "distractors": [{"text": one, "made": made} for one, made in zip(wrong, ("stereotype", "generic", "generic"), strict=True)],
-        "options": options, "gold": "ABCD"[gold],
-        "snippet": [{"role": "user", "content": text(20)}, {"role": "assistant", "content": text(20)}],
-        "histories": {"32k": {"id": id_of("h", number), "distance_tokens": 1, "relevant_tokens": 2, "filler_tokens": 3}},
+        "type": "qa",
+        "id": id_of("q", number),
+        "persona_id": persona,
+        "case": "own",
+        "preference": preference,
+        "previous": None,
+        "secret": None,
+        "scenario": "personal_email",
+        "topic": "street food",
+        "query": text(20),
+        "query_topic": "weekend plans",
+        "answer": options[gold],
+        "distractors": [{"text": one, "made": label} for one, label in zip(wrong, made, strict=True)],
+        "options": options,
+        "gold": "ABCD"[gold],
+        "snippet": [{"role": "user", "content": text(10)}, {"role": "assistant", "content": text(10)}],
+        "histories": {"32k": place},
         "split": None,
-        "votes": [{"check": check, "n": n, "judge": "openai:m", "verdict": "fail" if check == "blind" and n > 2 else "pass",
-                   "choice": choice, "reason": None} for check, n, choice in votes],
+        "votes": [vote(*one) for one in votes],
         "provenance": {"stage": "qa", "pmem": "0.1.0", "model": "openai:m", "prompts": {}, "seed": 0},
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

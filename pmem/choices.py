@@ -1,56 +1,143 @@
 """THE parser of a model's choice: a letter. Strict: what isn't plainly said is not guessed.
 
 One parser serves evaluation, rewards and tests; a reply that it can't read counts as wrong, and is counted apart.
+What it reads and what it leaves is written down, row by row, in tests/choices_cases.py.
 """
 
 import re
+import unicodedata
 
-THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-UNFINISHED = re.compile(r"<(think|thinking|thought|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
-STRAY_END = re.compile(r"\A.*</(think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+LETTERS = "ABCDEFGHIJ"
 
-_MARK = r"[\s*_`$\"'“”‘’(\[{]*"  # bold, code, brackets, quotation marks around the letter
-_END = r"(?![A-Za-z0-9'’]|\s*(?:or|and|/|&|,)\s*[*_(\"]*[A-J]\b)"  # not the start of a word, nor of "A or B"
-ANSWER = re.compile(
-    rf"(?:final\s+answer|answer|choice|option\s+i\s+choose)\s*(?:is|was|=|:|：)+{_MARK}(?:option\s+)?(?:\\boxed\{{)?"
-    rf"{_MARK}([A-J]){_END}",
-    re.IGNORECASE,
+# The markup around words goes first, so that what follows need not know of it.
+TAG = re.compile(r"[<\[](/?)(think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)
+HTML = re.compile(r"</?(?:b|strong|em|i|u|p|code|br) ?/?>")
+LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\b|\\[()\[\]]")
+QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # not an apostrophe
+MARKS = str.maketrans({**dict.fromkeys('*_`"“”„«»$', " "), **dict.fromkeys("‘’", "'")})
+UNSEEN = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
+
+# The letter itself: not the article "a", not the start of a word, and not one of several.
+OPEN = r"[ (\[{<【]{0,6}"
+LETTER = r"(?P<letter>(?-i:[A-Jb-hj]|a(?=\)|[ \]}.]*$)))"
+OTHER = r"[(\[{]?(?-i:[A-HJb-hj]\b|a\b(?! \w))"
+HEDGE = "or|oder|maybe|perhaps|possibly"
+END = (
+    r"(?![\w'+#])"
+    rf"(?![ ,()\]}}>:–—-]{{0,4}}(?:{HEDGE}|but|if|unless|although|though|aber|wenn)\b)"
+    rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*[,/&+] ?{OTHER})"
+    r" ?(?:$|[)\]}>】<(–—]|-+ |[.,;:!]+(?=[\s)\]}<]|$)"
+    r"|(?:because|since|as(?! well)|for|due to|given|over|rather than|instead of|weil|da)\b)"
 )
-BOXED = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-J])\)?\s*\}?\s*\}", re.IGNORECASE)
-ALONE = re.compile(r"[\s*_`\"'“”(\[]*(?:option\s+)?([A-J])[\s*_`\"'“”)\].:]*", re.IGNORECASE)
-NEGATED = re.compile(r"\b(?:not|isn't|isn’t|never|neither)\b[^.\n]{0,12}\Z", re.IGNORECASE)
+
+NOUN = "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta)"
+RIGHT = "(?:the|my|final|correct|right|best|die|meine|richtige|beste|la|ma|mi)"
+SURELY = "(?:therefore|thus|hence|clearly|definitely|probably|most likely)"
+FILLER = rf"(?:{OPEN}(?:{SURELY}|the|option|reply|letter|choice|answer|not [A-J],? but|\\boxed)){{0,4}}"
+IS = r"(?: (?:is|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
+FLAGS = re.IGNORECASE | re.MULTILINE
+
+CLAIMS = (
+    # "Answer: B", "the best option is B", {"answer": "B"}; not "the wrong answer is B"
+    rf"(?:\b{RIGHT} |(?<![\w-])(?<!\w )){NOUN}(?: correcta| correcte)?{IS}{FILLER}{OPEN}{LETTER}{END}",
+    rf"\\boxed{OPEN}{LETTER}{END}",
+    # "I choose B", "I'd go with option B"
+    rf"\b(?:I(?:'d| would|'ll| will|'m| am)?|ich)(?: {SURELY})?"
+    rf" (?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|say|opt for|wähle|nehme) {FILLER}{OPEN}{LETTER}{END}",
+    # "B is the best answer", "reply B suits me best"
+    rf"(?:^|[.!?;:] )(?:(?:so|overall|{SURELY}),? )?(?:(?:the )?{NOUN} )?{OPEN}{LETTER}[)\]}}]? "
+    rf"(?:(?:suits|fits)(?: \w+){{0,2}} best|(?:is|would be) (?:{SURELY} )?(?:the |my )?"
+    rf"(?:(?:best|right|correct)(?: (?:{NOUN}|one|fit|match))?|{NOUN}))"
+    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?= ?(?:$|[.!;:(–—]|because\b|since\b|as\b))",
+)
+PATTERNS = tuple(re.compile(claim, FLAGS) for claim in CLAIMS)
+LONE = re.compile(rf"^(?:(?:the )?(?:{NOUN}|letter) )?{OPEN}(?P<letter>[A-J])[ )\]}}>】.!]*$", FLAGS)
+LABEL = re.compile(  # "C) Text of the option", "Option C: Text of the option", "C, because ..."
+    rf"^(?:{OPEN}(?P<letter>[A-J])(?: ?[)\]}}.]+ (?![a-z])|,? (?:because|since|weil)\b)|Option (?P<option>[A-J])[).:]+ )",
+    re.MULTILINE,
+)
+
+DOUBT = re.compile(r"\b(?:not|never|neither|nor|cannot|\w+n't|if|whether|unless|wenn|ob|nicht|second)\b", re.IGNORECASE)
+CHANGE = re.compile(
+    r"(?:^|[.!?:–—-]) ?(?:(?:no|oh|but|hmm|sorry),? )*(?:(?:no|nein)[,.!:]|(?:wait|hold on|actually|correction|scratch that"
+    r"|on second thoughts?|on reflection|let me (?:reconsider|rethink)|i (?:was wrong|changed? my mind))\b)",
+    FLAGS,
+)
 
 
 def without_thinking(reply: str) -> str:
-    """The reply without its reasoning block, if it has one; "" if it never came out of it."""
-    said = THINKING.sub("", reply)
-    said = STRAY_END.sub("", said)  # some servers cut off the opening tag
-    return UNFINISHED.sub("", said).strip()
+    """The reply without its reasoning blocks, if it has any; "" if it never came out of them."""
+    said: list[str] = []
+    inside, since = "", 0
+    for tag in TAG.finditer(reply):
+        name = tag[2].lower()
+        if not tag[1] and not inside:
+            said.append(reply[since : tag.start()])
+            inside = name
+        elif tag[1] and inside in ("", name):
+            if not inside:
+                said.clear()  # some servers cut off the opening tag: all so far was thought
+            inside, since = "", tag.end()
+    return "".join(said if inside else [*said, reply[since:]]).strip()
 
 
 def letter(reply: str, count: int = 4) -> str | None:
     """The option that a reply names, as a capital letter among the first `count`; None if it names none plainly.
 
-    Read, in this order: a boxed letter; "Answer: X" or "the answer is X"; a reply that is nothing but a letter. Where
-    one form names several letters, the last one stands if it comes in the last line; else the reply is contradictory.
+    Read, in this order: phrases that claim an answer ("Answer: X", "I choose X"); lines that are nothing but a letter;
+    a letter before the text of its option. Several letters contradict each other, unless the reply takes the earlier
+    ones back ("wait"), or weighs them in its sentences and then ends with the one line that was asked for.
     """
-    said = without_thinking(reply)
-    for pattern in (BOXED, ANSWER):
-        matches = [m for m in pattern.finditer(said) if not NEGATED.search(said[: m.start(1)][-24:])]
-        if matches:
-            return _decided(said, matches, count)
-    lone = ALONE.fullmatch(said)
-    return _within(lone[1], count) if lone else None
-
-
-def _decided(said: str, matches: list[re.Match[str]], count: int) -> str | None:
-    named = {match[1].upper() for match in matches}
-    last = matches[-1]
-    if len(named) > 1 and "\n" in said[last.end() :].strip():
+    said = _plain(without_thinking(reply))
+    claims = sorted(
+        (m for one in PATTERNS for m in one.finditer(said) if _meant(said, m)), key=lambda m: m.start("letter")
+    )
+    if claims:
+        named = claims[-1] if _settled(said, claims) else None
+    else:
+        named = _bare(said)
+    if named is None or CHANGE.search(said, named.end()):
         return None
-    return _within(last[1], count)
+    found = (named["letter"] or named["option"]).upper()
+    return found if found in LETTERS[:count] else None
 
 
-def _within(found: str, count: int) -> str | None:
-    found = found.upper()
-    return found if found in "ABCDEFGHIJ"[:count] else None
+def _plain(text: str) -> str:
+    """Text without markup, quotation marks and empty lines, one space between words."""
+    text = unicodedata.normalize("NFKC", text).translate(UNSEEN)
+    text = LATEX.sub(" ", HTML.sub(" ", text)).translate(MARKS)
+    lines = (" ".join(line.split()).lstrip("#>-•– ") for line in QUOTE.sub(" ", text).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _meant(said: str, claim: re.Match[str]) -> bool:
+    """Whether nothing before it in its clause takes the claim back: "I don't think", "if"."""
+    before = re.split(r"[.!?;:,\n]", said[max(0, claim.start() - 80) : claim.start()])[-1]
+    return not DOUBT.search(before)
+
+
+def _settled(said: str, claims: list[re.Match[str]]) -> bool:
+    """Whether the last claim holds against the others."""
+    last = claims[-1]
+    others = [claim for claim in claims if claim["letter"].upper() != last["letter"].upper()]
+    if not others or CHANGE.search(said[others[-1].end("letter") : last.start("letter")]):
+        return True
+    return "\n" not in said[last.end() :] and _is_line(said, last) and not any(_is_line(said, one) for one in others)
+
+
+def _is_line(said: str, claim: re.Match[str]) -> bool:
+    return claim.re in PATTERNS[:2] and said[: claim.start()][-1:] in ("", "\n")
+
+
+def _bare(said: str) -> re.Match[str] | None:
+    """The letter of a reply that claims nothing, but starts or ends with a letter on a line of its own, or starts with
+    a letter and its option's text."""
+    for pattern in (LONE, LABEL):
+        found = list(pattern.finditer(said))
+        if len({(one["letter"] or one["option"]).upper() for one in found}) == 1:
+            at_end = pattern is LONE and found[-1].end() == len(said)
+            if at_end or found[0].start() == 0:
+                return found[0] if not at_end else found[-1]
+        if found:
+            return None
+    return None

@@ -85,7 +85,7 @@ async def _result(qa: dict[str, Any], scene: Scene, setup: Setup) -> dict[str, A
         scene.context,
         scene.window,
         scoring,
-        setup.rank if scoring == "likelihood" else "",
+        _rank(scene, setup) if scoring == "likelihood" else "",
     ]
     names = {"mcq": ["eval/mcq"] if scoring == "reply" else [], "open": ["eval/open", "eval/judge_open"]}[setup.mode]
     return {
@@ -116,13 +116,19 @@ async def _chosen(qa: dict[str, Any], scene: Scene, setup: Setup, call: str) -> 
     return {"reply": reply.text, **score._asdict(), **_tokens(reply.usage)}
 
 
+def _rank(scene: Scene, setup: Setup) -> str:
+    """Without a context nothing is gained over having none: options are then ranked per token."""
+    return "token" if setup.rank == "relative" and scene.context == "none" else setup.rank
+
+
 async def _ranked(qa: dict[str, Any], scene: Scene, setup: Setup, call: str) -> dict[str, Any]:
     asked = user(qa["query"])
+    rank = _rank(scene, setup)
     given = await setup.model.likelihood([*scene.messages, *asked], qa["options"], call=call, prefix=scene.prefix)
     without = None
-    if setup.rank == "relative":
+    if rank == "relative":
         without = await setup.model.likelihood(asked, qa["options"], call=f"{call}-without")
-    score = mcq.by_likelihood(mcq.ranking(given, without, setup.rank), qa["gold"])
+    score = mcq.by_likelihood(mcq.ranking(given, without, rank), qa["gold"])
     bare = [one.logprob for one in without] if without else [None] * len(given)
     likelihoods = [
         {"logprob": one.logprob, "tokens": one.tokens, "none": none} for one, none in zip(given, bare, strict=True)

@@ -62,5 +62,5 @@ def command(pipe: Pipe, blind_right: int, majority: float, explain: bool) -> Non
         survival.count(qa, faults)
         return "; ".join(f"{check}: {why}" for check, why in faults) if faults else None
 
-    pipe.closing = lambda: survival.table(explain)
+    pipe.closing = lambda: survival.table(explain) if survival.read else ""
     pipe.sift(keep, reads="qa")

