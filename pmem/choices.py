@@ -17,17 +17,18 @@ QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # not an apostrophe
 MARKS = str.maketrans({**dict.fromkeys('*_`"“”„«»$', " "), **dict.fromkeys("‘’", "'")})
 UNSEEN = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
 
-# The letter itself: not the article "a", not the start of a word, and not one of several.
+# The letter itself: not the article "a" and not the start of a word. It is plain if what follows is neither another
+# letter, nor a condition, nor a word that makes it part of a text ("Answer: A quiet place").
 OPEN = r"[ (\[{<【]{0,6}"
 LETTER = r"(?P<letter>(?-i:[A-Jb-hj]|a(?=\)|[ \]}.]*$)))"
 OTHER = r"[(\[{]?(?-i:[A-HJb-hj]\b|a\b(?! \w))"
 HEDGE = "or|oder|maybe|perhaps|possibly"
 END = (
-    r"(?![\w'+#])"
+    r"(?![\w'+#])(?P<plain>"
     rf"(?![ ,()\]}}>:–—-]{{0,4}}(?:{HEDGE}|but|if|unless|although|though|aber|wenn)\b)"
     rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*[,/&+] ?{OTHER})"
     r" ?(?:$|[)\]}>】<(–—]|-+ |[.,;:!]+(?=[\s)\]}<]|$)"
-    r"|(?:because|since|as(?! well)|for|due to|given|over|rather than|instead of|weil|da)\b)"
+    r"|(?:because|since|as(?! well)|for|due to|given|over|rather than|instead of|weil|da)\b))?"
 )
 
 NOUN = "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta)"
@@ -43,23 +44,29 @@ CLAIMS = (
     rf"\\boxed{OPEN}{LETTER}{END}",
     # "I choose B", "I'd go with option B"
     rf"\b(?:I(?:'d| would|'ll| will|'m| am)?|ich)(?: {SURELY})?"
-    rf" (?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|say|opt for|wähle|nehme) {FILLER}{OPEN}{LETTER}{END}",
+    r" (?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|say|opt for|wähle|nehme)"
+    rf" {FILLER}{OPEN}{LETTER}{END}",
     # "B is the best answer", "reply B suits me best"
     rf"(?:^|[.!?;:] )(?:(?:so|overall|{SURELY}),? )?(?:(?:the )?{NOUN} )?{OPEN}{LETTER}[)\]}}]? "
     rf"(?:(?:suits|fits)(?: \w+){{0,2}} best|(?:is|would be) (?:{SURELY} )?(?:the |my )?"
     rf"(?:(?:best|right|correct)(?: (?:{NOUN}|one|fit|match))?|{NOUN}))"
-    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?= ?(?:$|[.!;:(–—]|because\b|since\b|as\b))",
+    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?P<plain> ?(?:$|[.!;:(–—]|(?:because|since|as)\b))",
 )
 PATTERNS = tuple(re.compile(claim, FLAGS) for claim in CLAIMS)
-LONE = re.compile(rf"^(?:(?:the )?(?:{NOUN}|letter) )?{OPEN}(?P<letter>[A-J])[ )\]}}>】.!]*$", FLAGS)
-LABEL = re.compile(  # "C) Text of the option", "Option C: Text of the option", "C, because ..."
-    rf"^(?:{OPEN}(?P<letter>[A-J])(?: ?[)\]}}.]+ (?![a-z])|,? (?:because|since|weil)\b)|Option (?P<option>[A-J])[).:]+ )",
-    re.MULTILINE,
+BARE = (
+    re.compile(rf"^(?:(?:the )?(?:{NOUN}|letter) )?{OPEN}(?P<letter>[A-J])[ )\]}}>】.!]*$", FLAGS),
+    # "C) Text of the option", "Option C: Text of the option", "C, because ..."
+    re.compile(
+        rf"^(?:Option )?{OPEN}(?P<letter>[A-J])"
+        r"(?: ?[)\]}.]+ (?![a-z])|(?<=Option .): |,? (?:because|since|weil)\b)",
+        re.MULTILINE,
+    ),
 )
 
 DOUBT = re.compile(r"\b(?:not|never|neither|nor|cannot|\w+n't|if|whether|unless|wenn|ob|nicht|second)\b", re.IGNORECASE)
 CHANGE = re.compile(
-    r"(?:^|[.!?:–—-]) ?(?:(?:no|oh|but|hmm|sorry),? )*(?:(?:no|nein)[,.!:]|(?:wait|hold on|actually|correction|scratch that"
+    r"(?:^|[.!?:–—-]) ?(?:(?:no|oh|but|hmm|sorry),? )*"
+    r"(?:(?:no|nein)[,.!:]|(?:wait|hold on|actually|correction|scratch that"
     r"|on second thoughts?|on reflection|let me (?:reconsider|rethink)|i (?:was wrong|changed? my mind))\b)",
     FLAGS,
 )
@@ -89,16 +96,9 @@ def letter(reply: str, count: int = 4) -> str | None:
     ones back ("wait"), or weighs them in its sentences and then ends with the one line that was asked for.
     """
     said = _plain(without_thinking(reply))
-    claims = sorted(
-        (m for one in PATTERNS for m in one.finditer(said) if _meant(said, m)), key=lambda m: m.start("letter")
-    )
-    if claims:
-        named = claims[-1] if _settled(said, claims) else None
-    else:
-        named = _bare(said)
-    if named is None or CHANGE.search(said, named.end()):
+XX    if named is None or CHANGE.search(said, named.end("letter")):
         return None
-    found = (named["letter"] or named["option"]).upper()
+    found = named["letter"].upper()
     return found if found in LETTERS[:count] else None
 
 
@@ -119,6 +119,8 @@ def _meant(said: str, claim: re.Match[str]) -> bool:
 def _settled(said: str, claims: list[re.Match[str]]) -> bool:
     """Whether the last claim holds against the others."""
     last = claims[-1]
+    if last["plain"] is None:
+        return False
     others = [claim for claim in claims if claim["letter"].upper() != last["letter"].upper()]
     if not others or CHANGE.search(said[others[-1].end("letter") : last.start("letter")]):
         return True
@@ -130,14 +132,11 @@ def _is_line(said: str, claim: re.Match[str]) -> bool:
 
 
 def _bare(said: str) -> re.Match[str] | None:
-    """The letter of a reply that claims nothing, but starts or ends with a letter on a line of its own, or starts with
-    a letter and its option's text."""
-    for pattern in (LONE, LABEL):
+    """The letter of a reply without a claim: alone on the first or last line, or before its option's text."""
+    for pattern in BARE:
         found = list(pattern.finditer(said))
-        if len({(one["letter"] or one["option"]).upper() for one in found}) == 1:
-            at_end = pattern is LONE and found[-1].end() == len(said)
-            if at_end or found[0].start() == 0:
-                return found[0] if not at_end else found[-1]
         if found:
-            return None
+            same = len({one["letter"].upper() for one in found}) == 1
+            placed = found[0].start() == 0 or (pattern is BARE[0] and found[-1].end() == len(said))
+            return found[-1] if same and placed else None
     return None

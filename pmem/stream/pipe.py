@@ -168,6 +168,7 @@ class Pipe:
 
     def print(self, text: str) -> None:
         """Write text instead of records, and end the run."""
+        del self.counts["out"]
         self.out.write(text.encode() + b"\n")
         self._finish()
 
@@ -330,8 +331,9 @@ class Pipe:
             return
         if self.closing and (text := self.closing()):
             click.echo(text, err=True)
-        self.counts["out"] = self.out.count
-        shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out")]
+        if "out" in self.counts:
+            self.counts["out"] = self.out.count
+        shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out") if key in self.counts]
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [", ".join(shown), *(text for text in said if text)]
