@@ -104,7 +104,10 @@ def _pointer(path: Any) -> str:
 
 
 def _short(value: Any, width: int = 80) -> str:
-    text = orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # it reads values nested deeper than it writes
+        return f"{_kind_of(value)} nested too deeply"
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

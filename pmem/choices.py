@@ -38,7 +38,7 @@ FILLER = rf"(?:{OPEN}(?:{SURELY}|the|option|reply|letter|choice|answer|not [A-J]
 IS = r"(?: (?:is|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
 FLAGS = re.IGNORECASE | re.MULTILINE
 
-CLAIMS = (
+PHRASES = (
     # "Answer: B", "the best option is B", {"answer": "B"}; not "the wrong answer is B"
     rf"(?:\b{RIGHT} |(?<![\w-])(?<!\w )){NOUN}(?: correcta| correcte)?{IS}{FILLER}{OPEN}{LETTER}{END}",
     rf"\\boxed{OPEN}{LETTER}{END}",
@@ -50,9 +50,9 @@ CLAIMS = (
     rf"(?:^|[.!?;:] )(?:(?:so|overall|{SURELY}),? )?(?:(?:the )?{NOUN} )?{OPEN}{LETTER}[)\]}}]? "
     rf"(?:(?:suits|fits)(?: \w+){{0,2}} best|(?:is|would be) (?:{SURELY} )?(?:the |my )?"
     rf"(?:(?:best|right|correct)(?: (?:{NOUN}|one|fit|match))?|{NOUN}))"
-    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?P<plain> ?(?:$|[.!;:(–—]|(?:because|since|as)\b))",
+    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?P<plain>(?= ?(?:$|[.!;:(–—]|(?:because|since|as)\b)))",
 )
-PATTERNS = tuple(re.compile(claim, FLAGS) for claim in CLAIMS)
+CLAIMS = tuple(re.compile(phrase, FLAGS) for phrase in PHRASES)
 BARE = (
     re.compile(rf"^(?:(?:the )?(?:{NOUN}|letter) )?{OPEN}(?P<letter>[A-J])[ )\]}}>】.!]*$", FLAGS),
     # "C) Text of the option", "Option C: Text of the option", "C, because ..."
@@ -96,7 +96,10 @@ def letter(reply: str, count: int = 4) -> str | None:
     ones back ("wait"), or weighs them in its sentences and then ends with the one line that was asked for.
     """
     said = _plain(without_thinking(reply))
-XX    if named is None or CHANGE.search(said, named.end("letter")):
+    meant = (claim for pattern in CLAIMS for claim in pattern.finditer(said) if _meant(said, claim))
+    claims = sorted(meant, key=lambda claim: claim.start("letter"))
+    named = _last(said, claims) if claims else _bare(said)
+    if named is None or CHANGE.search(said, named.end("letter")):
         return None
     found = named["letter"].upper()
     return found if found in LETTERS[:count] else None
@@ -116,19 +119,17 @@ def _meant(said: str, claim: re.Match[str]) -> bool:
     return not DOUBT.search(before)
 
 
-def _settled(said: str, claims: list[re.Match[str]]) -> bool:
-    """Whether the last claim holds against the others."""
+def _last(said: str, claims: list[re.Match[str]]) -> re.Match[str] | None:
+    """The last claim, if it is plain and holds against the earlier ones."""
     last = claims[-1]
-    if last["plain"] is None:
-        return False
     others = [claim for claim in claims if claim["letter"].upper() != last["letter"].upper()]
-    if not others or CHANGE.search(said[others[-1].end("letter") : last.start("letter")]):
-        return True
-    return "\n" not in said[last.end() :] and _is_line(said, last) and not any(_is_line(said, one) for one in others)
+    taken_back = not others or CHANGE.search(said[others[-1].end("letter") : last.start("letter")])
+    ends_it = _is_line(said, last) and "\n" not in said[last.end() :] and not any(_is_line(said, one) for one in others)
+    return last if last["plain"] is not None and (taken_back or ends_it) else None
 
 
 def _is_line(said: str, claim: re.Match[str]) -> bool:
-    return claim.re in PATTERNS[:2] and said[: claim.start()][-1:] in ("", "\n")
+    return claim.re in CLAIMS[:2] and said[max(0, claim.start() - 1) : claim.start()] in ("", "\n")
 
 
 def _bare(said: str) -> re.Match[str] | None:

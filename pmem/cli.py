@@ -1,9 +1,11 @@
 """The command group, in the order of the data's way. A stage is imported when it is called."""
 
+import contextlib
 import errno
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -27,6 +29,7 @@ COMMANDS = {
 each line is the first one of the command's own help."""
 
 MODULES = {"filter": "filter_", "eval": "eval_"}
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Commands(click.Group):
@@ -58,23 +61,32 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:  # this prints `pmem --help`
+        with _ending_well():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _ending_well():
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return result
-        except OSError as fault:
-            if fault.errno != errno.EPIPE:
-                raise
-            _leave_the_pipe()
+
+
+@contextlib.contextmanager
+def _ending_well() -> Iterator[None]:
+    """One line and the right status where output can't be written; none where the reader (`head`, say) has enough."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in (errno.EPIPE, *UNWRITABLE):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # let nothing that is still buffered raise at exit
+        if fault.errno == errno.EPIPE:
             raise SystemExit(0) from None
-        except KeyboardInterrupt:
-            raise SystemExit(errors.INTERRUPTED) from None
-
-
-def _leave_the_pipe() -> None:
-    """The reader (`head`, say) has what it wanted: let nothing that is still buffered raise at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise errors.OutputError(f"standard output: can't be written: {fault.strerror}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(errors.INTERRUPTED) from None
 
 
 @click.command(

@@ -47,6 +47,8 @@ def _seed_of(line: bytes) -> tuple[str, int | None]:
         text = line.decode().strip()
     except UnicodeDecodeError as fault:
         raise RecordError(f"not UTF-8 text: {fault}", reason="json") from None
+    if not text:
+        raise RecordError("expected a line of text, found only spaces", reason="json")
     if text[0] not in '{["':
         return text, None
     try:

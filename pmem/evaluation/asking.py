@@ -1,15 +1,17 @@
 """One question to one model in one context: the messages, the call, the score, the result record."""
 
+import asyncio
 from typing import Any, NamedTuple
 
 from pmem.backends.base import Message, Prefix
 from pmem.backends.model import Model
 from pmem.draws import make_id
-from pmem.errors import RecordError
+from pmem.errors import ModelError, RecordError
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
 from pmem.reward import mcq, open_ended
 from pmem.stream.lookup import Lookup
+from pmem.stream.pipe import Failure, Made
 
 
 class Setup(NamedTuple):
@@ -38,13 +40,23 @@ class Scene(NamedTuple):
     window: str | None = None
 
 
-async def results(qa: dict[str, Any], setup: Setup) -> list[dict[str, Any]]:
-    """One result record per context."""
+async def results(qa: dict[str, Any], contexts: list[str] | None, setup: Setup) -> Made:
+    """One result record per context (or for those named), and the contexts in which the model failed."""
     if setup.mode == "mcq" and not (qa["options"] and qa["gold"]):
         raise RecordError(
             "a question without options can only be asked with --mode open", reason="schema", pointer="/options"
         )
-    return [await _result(qa, await _scene(qa, context, setup), setup) for context in setup.contexts]
+    wanted = [context for context in setup.contexts if contexts is None or context in contexts]
+    made = await asyncio.gather(*(_attempt(qa, context, setup) for context in wanted))
+    failures = [one for one in made if isinstance(one, Failure)]
+    return Made([one for one in made if not isinstance(one, Failure)], failures)
+
+
+async def _attempt(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, Any] | Failure:
+    try:
+        return await _result(qa, await _scene(qa, context, setup), setup)
+    except ModelError as fault:
+        return Failure(context, fault)
 
 
 async def _scene(qa: dict[str, Any], context: str, setup: Setup) -> Scene:

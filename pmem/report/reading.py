@@ -7,6 +7,7 @@ from typing import Any
 import click
 import orjson
 
+from pmem import check
 from pmem.prompts.describe import LETTERS
 from pmem.tokens import text_of
 
@@ -148,12 +149,18 @@ def _error(record: Record) -> list[str]:
     place = f"{record['file']}:{record['line']}" if record["file"] else ""
     facts = [record["stage"], record["reason"], place, record["pointer"] or "", record["call"] or ""]
     inside = record["record"]
-    held = ["", *rendered(inside).splitlines()] if inside and inside.get("type") in RENDERERS else []
+    held: list[str] = []
+    if inside and inside.get("type") in list(RENDERERS):
+        whole = check.validator(inside["type"])(inside)  # what was rejected may be broken
+        held = ["", *(rendered(inside).splitlines() if whole else _plain(inside))]
     return [" | ".join(fact for fact in facts if fact), _wrapped(record["message"]), *held]
 
 
 def _plain(record: Record) -> list[str]:
-    return [orjson.dumps(record, option=orjson.OPT_INDENT_2).decode()]
+    try:
+        return [orjson.dumps(record, option=orjson.OPT_INDENT_2).decode()]
+    except orjson.JSONEncodeError as fault:  # it reads values nested deeper than it writes
+        return [f"(can't be shown: {fault})"]
 
 
 RENDERERS: dict[str, Callable[[Record], list[str]]] = {

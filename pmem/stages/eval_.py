@@ -70,8 +70,8 @@ def command(
     lookup = Lookup(Path(histories), "history") if histories else None
     setup = Setup(model, judge, prompts, seed, mode, contexts, scoring, rank, votes, window, lookup)
 
-    async def make(qa: dict[str, Any], _items: list[str] | None) -> Made:
-        return Made(await results(qa, setup))
+    async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
+        return await results(qa, items, setup)
 
     pipe.run(make, reads="qa", writes="result")
 

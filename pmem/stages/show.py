@@ -30,10 +30,10 @@ def command(file: str | None, own_id: str | None, limit: int | None) -> None:
         file, own_id = None, file
     if file is None and stdin_is_terminal():
         raise click.UsageError("no input: name a FILE, or pipe records in")
-    if file and file != "-" and not Path(file).is_file():
+    if file and file != "-" and (not Path(file).exists() or Path(file).is_dir()):
         raise click.UsageError(f"no file '{file}'")
     pages = _pages((file,) if file else (), own_id, limit)
-    if sys.stdout.isatty():
+    if sys.stdout and sys.stdout.isatty():
         click.echo_via_pager(pages)
         return
     for page in pages:

@@ -45,8 +45,8 @@ def _check_lines(file: str, number: int, lines: list[bytes], found: dict[str, in
         try:
             record = loads(line)
             kind = record["type"]
-            found[kind] = found.get(kind, 0) + 1
             valid = validator(kind)(record)
+            found[kind] = found.get(kind, 0) + 1
         except (ValueError, KeyError, TypeError, OSError):
             if not line or line.isspace():
                 continue

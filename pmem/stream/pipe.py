@@ -10,7 +10,7 @@ import orjson
 from pmem import check, errors
 from pmem.errors import InputError, PmemError, RecordError
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink
+from pmem.stream.sink import Sink, Unbroken
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -123,7 +123,7 @@ class Pipe:
                 valid = check.validator(reads)
                 kept = []
                 for place, line in enumerate(lines, number):
-                    if left is not None:
+                    if left is not None and not line.isspace():
                         if left == 0:
                             break
                         left -= 1 if line else 0
@@ -147,9 +147,10 @@ class Pipe:
                         kept.append(line)
                     else:
                         self._drop(record, reason)
-                if kept:
-                    self.out.write(b"\n".join(kept) + b"\n", len(kept))
-                self.out.flush()
+                with Unbroken():
+                    if kept:
+                        self.out.write(b"\n".join(kept) + b"\n", len(kept))
+                    self.out.flush()
                 if left == 0:
                     break
             self._finish()
@@ -273,25 +274,27 @@ class Pipe:
         if not self.quiet:
             self.bar.say(f"pmem {self.stage}: {place}{fault.message}{what}")
         self.counts["rejected"] += 1
-        whole = entry.record or None
-        self.rejected.write(
-            orjson.dumps(
-                {
-                    "type": "error",
-                    "stage": self.stage,
-                    "file": entry.file,
-                    "line": entry.number,
-                    "reason": fault.reason,
-                    "message": fault.message,
-                    "pointer": fault.pointer,
-                    "call": fault.call,
-                    "items": items or entry.items,
-                    "record": whole,
-                    "raw": None if whole else entry.line.decode("utf-8", "backslashreplace"),
-                },
-                option=NEWLINE,
-            )
-        )
+        error = {
+            "type": "error",
+            "stage": self.stage,
+            "file": entry.file,
+            "line": entry.number,
+            "reason": fault.reason,
+            "message": fault.message,
+            "pointer": fault.pointer,
+            "call": fault.call,
+            "items": items or entry.items,
+            "record": entry.record,
+            "raw": None,
+        }
+        try:
+            written = orjson.dumps(error, option=NEWLINE) if entry.record else b""
+        except orjson.JSONEncodeError:  # it reads values nested deeper than it writes
+            written = b""
+        if not written:
+            raw = entry.line.decode("utf-8", "backslashreplace")
+            written = orjson.dumps({**error, "record": None, "raw": raw}, option=NEWLINE)
+        self.rejected.write(written)
 
     def _drop(self, record: Record, reason: str) -> None:
         self.counts["dropped"] += 1

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from typing import IO, TYPE_CHECKING, Any
 
 from pmem.errors import OutputError
@@ -10,18 +11,54 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+BUFFER = 1 << 18
+
+
+class Unbroken:
+    """Holds a Ctrl-C back while lines are written, so that none is torn. A second one is not held back."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def __enter__(self) -> None:
+        self._usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._usual:
+            signal.signal(signal.SIGINT, self._hold)
+
+    def _hold(self, _number: int, _frame: object) -> None:
+        if self._held:
+            raise KeyboardInterrupt
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._held:
+            raise KeyboardInterrupt
+
+
 class Sink:
     """Where lines go. Nothing but whole lines is ever written."""
 
     def __init__(self, path: str | None) -> None:
-        self.path: Path | None = None
-        if path is not None and path != "-":
-            import pathlib
-
-            self.path = pathlib.Path(path)
+        self.path: Path | None = None  # the file that comes to be; None: stdout, a device, a pipe
         self.count = 0
-        self._raw: Any = None
-        self._open: Any = self._stream() if self.path else os.fdopen(1, "wb", 1 << 18, closefd=False)
+        self._name = "standard output" if path is None or path == "-" else path
+        try:
+            self._raw: Any = self._target(path)
+        except OSError as fault:
+            raise OutputError(f"{self._name}: can't be written: {fault.strerror}") from None
+        self._open: Any = self._compressed() if self.path else self._raw
+
+    def _target(self, path: str | None) -> IO[bytes]:
+        if path is None or path == "-":
+            return os.fdopen(1, "wb", BUFFER, closefd=False)
+        if os.path.exists(path) and not os.path.isfile(path):
+            return open(path, "wb", BUFFER)  # renaming over /dev/null would take it away
+        import pathlib
+
+        self.path = pathlib.Path(os.path.realpath(path) if os.path.islink(path) else path)
+        return self.part.open("wb", BUFFER)
 
     @property
     def part(self) -> "Path":
@@ -29,11 +66,7 @@ class Sink:
         assert self.path
         return self.path.with_name(self.path.name + ".part")
 
-    def _stream(self) -> IO[bytes]:
-        try:
-            self._raw = self.part.open("wb", 1 << 18)
-        except OSError as fault:
-            raise OutputError(f"{self.path}: can't be written: {fault.strerror}") from None
+    def _compressed(self) -> IO[bytes]:
         if self.part.name.endswith(".gz.part"):
             import gzip
 
@@ -90,5 +123,5 @@ class Sink:
     def _refused(self, fault: OSError) -> Exception:
         if fault.errno == errno.EPIPE:
             return fault
-        where = str(self.part) if self.path else "standard output"
+        where = str(self.part) if self.path else self._name
         return OutputError(f"{where}: can't be written: {fault.strerror}")

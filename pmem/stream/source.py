@@ -12,6 +12,7 @@ from pmem import check
 from pmem.errors import InputError, RecordError
 
 CHUNK = 1 << 18
+BOM = b"\xef\xbb\xbf"
 Record = dict[str, Any]
 
 
@@ -40,13 +41,40 @@ def open_input(name: str) -> IO[bytes]:
         import gzip
 
         return gzip.open(name, "rb")  # type: ignore[return-value, unused-ignore]
-    if name.endswith(".zst"):
-        import io
+    file = open(name, "rb", 0)  # noqa: SIM115
+    return _Zstandard(file) if name.endswith(".zst") else file  # type: ignore[return-value]
 
+
+class _Zstandard:
+    """A .zst file's content. zstandard's own reader takes a file that was cut off for a shorter one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
         import zstandard
 
-        return io.BufferedReader(zstandard.open(name, "rb"), CHUNK)
-    return open(name, "rb", 0)
+        self._file = file
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._rest = b""
+
+    def __enter__(self) -> "_Zstandard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """What the next piece of the file holds, of whatever size; b"" at its end; EOFError if it was cut off."""
+        while data := self._rest or self._file.read(size // 4):
+            self._frame = self._frame or self._new_frame()
+            content: bytes = self._frame.decompress(data)
+            self._rest = b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+            if content:
+                return content
+        if self._frame:
+            raise EOFError("the file ends within a compressed frame")
+        return b""
 
 
 def stdin_is_terminal() -> bool:
@@ -100,12 +128,13 @@ class Chunks:
                 continue
             lines = (b"".join(held) + chunk[:end]).split(b"\n")
             held = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
-            if number == 1 and lines[0].startswith(b"\xef\xbb\xbf"):
-                lines[0] = lines[0][3:]
+            if number == 1:
+                lines[0] = lines[0].removeprefix(BOM)
             yield name, number, lines
             number += len(lines)
         if held:
-            yield name, number, [b"".join(held)]
+            last = b"".join(held)
+            yield name, number, [last.removeprefix(BOM) if number == 1 else last]
 
 
 class Reader:
