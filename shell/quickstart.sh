@@ -71,6 +71,14 @@ END
   pmem eval $out/kept.jsonl -m recorded:demo --context snippet --context none --seed 997 -o $out/results.jsonl
 fi
 echo
-pmem eval --quiet --summary $out/results.jsonl
+pmem eval --quiet --summary --by case,kind,scenario,owner $out/results.jsonl
+if [ $local_model = yes ]; then
+  cat <<END
+
+How to read this: the intervals are wide, since the example is small. With the chat before it, this little model leans
+towards whatever the chat makes likelier: that helps where the user's own taste is wanted (own, updated), and misleads
+where something should be left alone (other people's tastes, forgotten ones, secrets). Capable models must do both.
+END
+fi
 echo
 echo "The files are in $out. Look at any of them with: .venv/bin/pmem show $out/FILE"

@@ -35,7 +35,7 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._opened()
         except (OSError, sqlite3.Error) as fault:
-            raise OutputError(f"response cache {path}: {fault} (--cache FILE or --no-cache)") from None
+            raise self._refused(fault) from None
         self._turn: list[tuple[Row, asyncio.Future[None]]] = []
         self._queue: queue.SimpleQueue[list[tuple[Row, asyncio.Future[None]]] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -60,9 +60,15 @@ class Cache:
         db.execute(TABLE)
         return db
 
+    def _refused(self, fault: Exception) -> OutputError:
+        return OutputError(f"response cache {self.path}: {fault} (--cache FILE or --no-cache)")
+
     def get(self, key: bytes) -> bytes | None:
         """The value stored under a key."""
-        row = self._db.execute("select value from reply where key = ?", (key,)).fetchone()
+        try:
+            row = self._db.execute("select value from reply where key = ?", (key,)).fetchone()
+        except sqlite3.Error as fault:
+            raise self._refused(fault) from None
         return row[0] if row else None
 
     async def put(self, key: bytes, model: str, value: bytes) -> None:
@@ -95,7 +101,7 @@ class Cache:
                 db.executemany("insert or ignore into reply values(?, ?, ?, ?)", [row for row, _ in batch])
                 db.execute("commit")
             except sqlite3.Error as caught:
-                fault = OutputError(f"response cache {self.path}: {caught} (--cache FILE or --no-cache)")
+                fault = self._refused(caught)
                 if db.in_transaction:
                     db.execute("rollback")
             waiting = [future for _, future in batch]

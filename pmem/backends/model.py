@@ -1,6 +1,7 @@
 """A model as stages see it: a backend with the cache, single flight, the limit of calls, and checked replies."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ RETRIES = 3
 
 class Invalid(Exception):
     """Raised by a stage's own check of a parsed reply, with the reason."""
+
+
+class _Abandoned(Exception):
+    """The call that others wait for was cancelled: one of them must ask anew."""
 
 
 class NoValidReply(ModelError):
@@ -89,9 +94,9 @@ class Model:
             )
             try:
                 completion = await self._completion(request, n, attempt)
-            except ModelError as fault:
-                fault.message += f" (the reply before it was invalid: {why})" if why else ""
-                raise
+            except ModelError as fault:  # a new one: identical calls in flight share the fault, not the call's id
+                before = f" (the reply before it was invalid: {why})" if why else ""
+                raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
             try:
                 return Reply(completion.text, self._parsed(completion, schema, accept), completion.usage)
             except Invalid as fault:
@@ -127,7 +132,9 @@ class Model:
             return stored
         if (running := self._in_flight.get(key)) is not None:
             self.hits += 1
-            return await asyncio.shield(running)
+            with contextlib.suppress(_Abandoned):
+                return await asyncio.shield(running)
+            return await self._once(key, ask)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             async with self._places:
@@ -138,11 +145,8 @@ class Model:
             running.set_result(value)
             return value
         except BaseException as fault:
-            if isinstance(fault, asyncio.CancelledError):
-                running.cancel()
-            else:
-                running.set_exception(fault)
-                running.exception()  # nobody else may be waiting for it
+            running.set_exception(_Abandoned() if isinstance(fault, asyncio.CancelledError) else fault)
+            running.exception()  # nobody else may be waiting for it
             raise
         finally:
             del self._in_flight[key]

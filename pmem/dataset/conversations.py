@@ -13,6 +13,8 @@ from pmem.stream.pipe import Failure, Made
 
 TURNS = {2: 50, 3: 25, 4: 15, 5: 6, 6: 4}
 """Weights of lengths in turns (a user message with its reply); 2 to 6 as in the paper, section 2.2."""
+WORDS = (100, 150)
+"""The most words of a conversation: a start, and so many for each turn."""
 NO_SECRETS = {
     "knowledge_query",
     "creative_writing",
@@ -179,6 +181,7 @@ def _prompt(persona: dict[str, Any], plan: Plan, prompts: Prompts) -> tuple[str,
         languages=_languages_in_words(plan),
         secret=_secret_in_words(plan),
         turns=plan.turns,
+        words=WORDS[0] + WORDS[1] * plan.turns,
     )
     return prompt, names
 
@@ -198,5 +201,5 @@ def _secret_in_words(plan: Plan) -> str:
     shown = "; ".join(f"{describe.kind(secret)}: {secret['value']}" for secret in plan.secrets)
     return (
         f"Private details: this one slips in unnoticed, word for word, inside something that the user pastes ({shown})."
-        " The assistant doesn't use, repeat or remark on it."
+        " The assistant doesn't use, repeat or remark on it: where its text needs one, it has a neutral word."
     )

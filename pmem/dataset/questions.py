@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pmem.backends.model import Invalid, Model
 from pmem.draws import Draw, make_id
 from pmem.errors import ModelError
+from pmem.lists import languages
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, user
 from pmem.stream.pipe import Failure, Group, Made
@@ -145,15 +146,28 @@ async def _question(histories: list[dict[str, Any]], target: Target, setup: Setu
 
 def _fields(history: dict[str, Any], target: Target, wrong: str) -> dict[str, str]:
     card = history["persona"]
+    text = target.preference["text"]
+    secret = f"the user's {describe.kind(target.secret)}: {target.secret['value']}" if target.secret else ""
     return {
-        "person": card["summary"],
-        "preference": target.preference["text"],
+        "person": f"{card['name']}. {card['summary']} Native language: {languages()[card['language']]}.",
+        "preference": text,
+        "learnt": secret or text,
+        "others": _other_tastes(history, target),
         "previous": target.previous["text"] if target.previous else "",
         "whose": describe.whose(target.preference),
         "secret": target.secret["value"] if target.secret else "",
         "secret_kind": describe.kind(target.secret) if target.secret else "",
         "wrong_secret": wrong,
     }
+
+
+def _other_tastes(history: dict[str, Any], target: Target) -> str:
+    """What else holds for the user by a history: own preferences, neither replaced nor to be forgotten."""
+    about = {target.preference["id"], target.previous["id"] if target.previous else None}
+    shown = {s["preference"]["id"]: s["preference"] for s in history["sessions"] if s["preference"]}
+    gone = about | {preference["updates"] for preference in shown.values()}
+    holds = [p for own, p in sorted(shown.items()) if own not in gone and not p["forget"]]
+    return " ".join(p["text"] for p in holds if p["owner"]["who"] == "self") or "none are known."
 
 
 def _wrong_secret(target: Target, history: dict[str, Any], seed: int) -> str:

@@ -10,10 +10,13 @@ from pmem.stream.source import records
 
 
 def _window(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[Window]:
-    try:
-        return sorted((window(value) for value in values), key=lambda one: one.budget)
-    except ValueError as fault:
-        raise click.BadParameter(f"expected a size such as 32k, 128k or 6000: {fault}") from None
+    made = []
+    for value in values:
+        try:
+            made.append(window(value))
+        except ValueError:
+            raise click.BadParameter(f"'{value}' is no size such as 32k, 128k or 6000") from None
+    return sorted(made, key=lambda one: one.budget)
 
 
 @click.command(epilog="Example: pmem assemble conversations.jsonl --window 32k --window 128k --filler filler.jsonl")
@@ -48,8 +51,11 @@ def command(pipe: Pipe, windows: list[Window], filler: tuple[str, ...], tokenize
         return Made(made)
 
     def note() -> str:
-        full = f"windows {min(fill):.0%} to {max(fill):.0%} full" if fill else ""
-        return full + (f", {left_out:,} conversations left out" if left_out else "")
+        said = (
+            sorted({f"{share:.0%}" for share in (min(fill), max(fill))}, key=lambda one: int(one[:-1])) if fill else []
+        )
+        left = f"{left_out:,} conversation{'s' if left_out > 1 else ''} left out" if left_out else ""
+        return ", ".join(part for part in (f"windows {' to '.join(said)} full" if said else "", left) if part)
 
     pipe.notes.append(note)
     pipe.run_groups(make, key="persona_id", reads="conversation", writes="history")

@@ -119,43 +119,50 @@ class Pipe:
         self._start([reads], None)
         loads, counts, left = orjson.loads, self.counts, self.limit
         try:
-            for file, number, lines in self.chunks:
+            for file, number, lines in self.chunks if left != 0 else ():
                 valid = check.validator(reads)
-                kept = []
-                for place, line in enumerate(lines, number):
-                    if left is not None and not line.isspace():
-                        if left == 0:
-                            break
-                        left -= 1 if line else 0
-                    try:
-                        record = loads(line)
-                        sound = record["type"] == reads and valid(record)
-                    except (ValueError, KeyError, TypeError):
-                        sound = False
-                    if not sound:  # the slow way says what is wrong, or unwraps a reject that came in again
-                        if not line or line.isspace():
-                            continue
-                        entry = self.reader.entry(line, file, place)
-                        if isinstance(entry, Torn):
-                            counts["in"] += 1
-                            self._reject(entry.entry, entry.fault)
-                            continue
-                        record, line = entry.record, orjson.dumps(entry.record)
-                    counts["in"] += 1
-                    reason = keep(record)
-                    if reason is None:
-                        kept.append(line)
-                    else:
-                        self._drop(record, reason)
-                with Unbroken():
-                    if kept:
-                        self.out.write(b"\n".join(kept) + b"\n", len(kept))
-                    self.out.flush()
+                kept: list[bytes] = []
+                before = counts["in"]
+                try:
+                    for place, line in enumerate(lines, number):
+                        if left is not None and not line.isspace():
+                            if left == 0:
+                                break
+                            left -= 1 if line else 0
+                        try:
+                            record = loads(line)
+                            sound = record["type"] == reads and valid(record)
+                        except (ValueError, KeyError, TypeError):
+                            sound = False
+                        if not sound:  # the slow way says what is wrong, or unwraps a reject that came in again
+                            if not line or line.isspace():
+                                continue
+                            entry = self.reader.entry(line, file, place)
+                            if isinstance(entry, Torn):
+                                counts["in"] += 1
+                                self._reject(entry.entry, entry.fault)
+                                continue
+                            record, line = entry.record, orjson.dumps(entry.record)
+                        counts["in"] += 1
+                        reason = keep(record)
+                        if reason is None:
+                            kept.append(line)
+                        else:
+                            self._drop(record, reason)
+                finally:  # what stood before a faulty line goes out, however the input was cut into batches
+                    self._pass_on(kept)
+                self.bar.advance(counts["in"] - before)
                 if left == 0:
                     break
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        with Unbroken():
+            if lines:
+                self.out.write(b"\n".join(lines) + b"\n", len(lines))
+            self.out.flush()
 
     def records(self, *, reads: str) -> Iterator[Record]:
         """The checked records, one by one, for a command that ends with `print`: tables, pages."""
@@ -186,7 +193,7 @@ class Pipe:
 
     def _entries(self) -> Iterator[list[Entry | Torn]]:
         left = self.limit
-        for file, number, lines in self.chunks:
+        for file, number, lines in self.chunks if left != 0 else ():
             batch: list[Entry | Torn] = []
             for place, line in enumerate(lines, number):
                 if line and not line.isspace():
@@ -240,6 +247,7 @@ class Pipe:
                     except RecordError as fault:
                         for entry in entries:
                             self._reject(entry.entry if isinstance(entry, Torn) else entry, fault)
+                        self.bar.advance()
                         continue
                     self._emit(made if isinstance(made, Made) else Made([made]), entries, writes, valid)
         finally:

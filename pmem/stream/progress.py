@@ -23,12 +23,10 @@ class Progress:
 
             self._bar = tqdm(desc=stage, unit=" records", leave=False, mininterval=0.3, file=sys.stderr)
 
-    def advance(self, note: str = "") -> None:
-        """One more record is done."""
+    def advance(self, count: int = 1) -> None:
+        """So many more records are done."""
         if self._bar is not None:
-            if note:
-                self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update()
+            self._bar.update(count)
 
     def say(self, text: str) -> None:
         """A line on stderr that doesn't tear the bar."""
