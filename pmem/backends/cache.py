@@ -88,7 +88,7 @@ class Cache:
         self._turn = []
 
     def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        db = self._connect()
+        db: sqlite3.Connection | None = None
         ended = False
         while not ended and (batch := self._queue.get()) is not None:
             while not self._queue.empty():
@@ -97,19 +97,21 @@ class Cache:
                 batch += more or []
             fault: Exception | None = None
             try:
+                db = db or self._connect()
                 db.execute("begin immediate")
                 db.executemany("insert or ignore into reply values(?, ?, ?, ?)", [row for row, _ in batch])
                 db.execute("commit")
             except sqlite3.Error as caught:
                 fault = self._refused(caught)
-                if db.in_transaction:
+                if db and db.in_transaction:
                     db.execute("rollback")
             waiting = [future for _, future in batch]
             try:
                 loop.call_soon_threadsafe(_settle, waiting, fault)
             except RuntimeError:  # the loop has ended: nobody waits any more
                 break
-        db.close()
+        if db:
+            db.close()
 
     def close(self) -> None:
         """Write what is waiting and close the file."""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -20,7 +21,7 @@ ATTEMPTS = 8
 """Tries per call; with the waits below the last comes after about two minutes."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds
 CONNECT_ATTEMPTS = 4
-"""Tries for a server that has not answered once yet: a wrong address should not take minutes to report."""
+"""Tries for a server that has not answered as one yet: a wrong address should not take minutes to report."""
 CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 600.0  # seconds; a long reply of a slow model arrives in one piece
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 
@@ -41,8 +42,8 @@ class OpenAIBackend:
     def __init__(self, name: str, base_urls: tuple[str, ...] = ()) -> None:
         self.name = name
         urls = base_urls or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
-        self.urls = [url.rstrip("/") + "/chat/completions" for url in urls]
-        self._key = os.environ.get("OPENAI_API_KEY", "")
+        self.urls = [_checked(url).rstrip("/") + "/chat/completions" for url in urls]
+        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         self._session: Any = None
         self._next = 0
         self._answered = False
@@ -85,12 +86,13 @@ class OpenAIBackend:
         try:
             async with self._connected().post(url, data=self._body(request), allow_redirects=False) as response:
                 raw = await response.read()
-                self._answered = True
                 if response.status != 200:
-                    self._refused(request, response.status, dict(response.headers), raw)
-                return self._completion(raw)
+                    self._refused(request, response.status, dict(response.headers), self._redacted(raw))
+                completion = self._completion(raw)
+                self._answered = True
+                return completion
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as fault:
-            raise BackendError(f"{url}: {fault}") from None
+            raise BackendError(f"{_host(url)}: {fault}") from None
         except aiohttp.ClientConnectionError as fault:
             raise _Retry(f"no connection to {_host(url)}: {_plainly(fault)}") from None
         except aiohttp.ClientError as fault:
@@ -154,9 +156,13 @@ class OpenAIBackend:
                 raise _Retry("the server's reply holds no text")
             return Completion(text, _usage(usage), finish)
         except orjson.JSONDecodeError:
-            raise _Retry(f"the server's reply is not JSON: {raw[:60]!r}") from None
+            raise _Retry(f"the server's reply is not JSON: {self._redacted(raw)[:60]!r}") from None
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise _Retry(f"the server's reply is no chat completion: {raw[:60]!r}") from None
+            raise _Retry(f"the server's reply is no chat completion: {self._redacted(raw)[:60]!r}") from None
+
+    def _redacted(self, raw: bytes) -> bytes:
+        """A reply that may be shown: some servers and proxies echo the request, with its key."""
+        return raw.replace(self._key.encode(), b"[key]") if self._key else raw
 
     def _refused(self, request: Request, status: int, headers: dict[str, str], raw: bytes) -> None:
         """Raise what a status other than 200 means."""
@@ -171,6 +177,7 @@ class OpenAIBackend:
         if 300 <= status < 400:
             raise _Retry(f"the server redirects elsewhere ({status}), which is not followed")
         if status in RETRIED:
+            self._answered = True
             raise _Retry(f"the server answers {status}: {message}", _retry_after(headers))
         if code == "context_length_exceeded" or "context length" in message.lower():
             raise ModelError(f"context length exceeded: {message}", call=request.call, reason="limit")
@@ -236,8 +243,20 @@ def _retry_after(headers: dict[str, str]) -> float | None:
     return None
 
 
+def _checked(url: str) -> str:
+    """A server's address as given; BackendError if it can't be one."""
+    try:
+        parts = urlsplit(url)
+        if parts.username is None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return url
+    except ValueError:  # the port
+        pass
+    shown = url.split("@")[-1]
+    raise BackendError(f"'{shown}' is no server's address: expected http://HOST[:PORT]/v1, the key in OPENAI_API_KEY")
+
+
 def _host(url: str) -> str:
-    return url.removesuffix("/chat/completions").split("@")[-1]
+    return url.removesuffix("/chat/completions")
 
 
 def _plainly(fault: Exception) -> str:
