@@ -88,9 +88,7 @@ class OpenAIBackend:
                 raw = await response.read()
                 if response.status != 200:
                     self._refused(request, response.status, dict(response.headers), self._redacted(raw))
-                completion = self._completion(raw)
-                self._answered = True
-                return completion
+                return self._completion(raw)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as fault:
             raise BackendError(f"{_host(url)}: {fault}") from None
         except aiohttp.ClientConnectionError as fault:
@@ -146,7 +144,9 @@ class OpenAIBackend:
     def _completion(self, raw: bytes) -> Completion:
         try:
             reply = orjson.loads(raw)
-            choice = reply["choices"][0]
+            choices = reply["choices"]
+            self._answered = True
+            choice = choices[0]
             message = choice["message"]
             text, finish = message.get("content"), choice.get("finish_reason") or "stop"
             usage = reply.get("usage") or {}
@@ -162,7 +162,7 @@ class OpenAIBackend:
 
     def _redacted(self, raw: bytes) -> bytes:
         """A reply that may be shown: some servers and proxies echo the request, with its key."""
-        return raw.replace(self._key.encode(), b"[key]") if self._key else raw
+        return raw.replace(self._key.encode(), b"[key]") if len(self._key) >= 8 else raw  # not a local server's "x"
 
     def _refused(self, request: Request, status: int, headers: dict[str, str], raw: bytes) -> None:
         """Raise what a status other than 200 means."""
@@ -176,8 +176,8 @@ class OpenAIBackend:
             raise BackendError(f"openai:{self.name}: the server knows no such model or address: {message}")
         if 300 <= status < 400:
             raise _Retry(f"the server redirects elsewhere ({status}), which is not followed")
+        self._answered = True
         if status in RETRIED:
-            self._answered = True
             raise _Retry(f"the server answers {status}: {message}", _retry_after(headers))
         if code == "context_length_exceeded" or "context length" in message.lower():
             raise ModelError(f"context length exceeded: {message}", call=request.call, reason="limit")
