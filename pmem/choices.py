@@ -50,7 +50,8 @@ PHRASES = (
     rf"(?:^|[.!?;:] )(?:(?:so|overall|{SURELY}),? )?(?:(?:the )?{NOUN} )?{OPEN}{LETTER}[)\]}}]? "
     rf"(?:(?:suits|fits)(?: \w+){{0,2}} best|(?:is|would be) (?:{SURELY} )?(?:the |my )?"
     rf"(?:(?:best|right|correct)(?: (?:{NOUN}|one|fit|match))?|{NOUN}))"
-    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?(?P<plain>(?= ?(?:$|[.!;:(–—]|(?:because|since|as)\b)))",
+    r"(?: here| overall| for (?:me|you|them|(?:the|this) user))?"
+    r"(?P<plain>(?= ?(?:$|[.!;:(–—]|(?:because|since|as)\b)))",
 )
 CLAIMS = tuple(re.compile(phrase, FLAGS) for phrase in PHRASES)
 BARE = (

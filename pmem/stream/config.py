@@ -46,20 +46,40 @@ def apply(ctx: click.Context, _param: click.Parameter, value: str | None) -> str
     if path is None or ctx.resilient_parsing:
         return value
     tables = read(path)
-    known = {param.name for param in ctx.command.params if isinstance(param, click.Option) and param.name != "config"}
+    known = _options(ctx.command)
     own = _names(tables.get(str(ctx.info_name), {}))
     for name in own:
         if name not in known:
-            shown = ", ".join(sorted(str(option).replace("_", "-") for option in known))
+            shown = ", ".join(sorted(option.replace("_", "-") for option in known))
             raise click.UsageError(f"{path}: [{ctx.info_name}] has no option '{name}'; there are: {shown}")
-    shared = {name: given for name, given in _names(tables.get("defaults", {})).items() if name in known}
+    defaults = _names(tables.get("defaults", {}))
     if parent := ctx.parent:
-        commands = parent.command.list_commands(parent) if isinstance(parent.command, click.Group) else []
-        for table in tables:
-            if table != "defaults" and table not in commands:
-                raise click.UsageError(f"{path}: [{table}] is no command of pmem")
-    ctx.default_map = {**(ctx.default_map or {}), **shared, **own}
+        _refuse_strangers(parent, path, tables, defaults.keys() - known)
+    given = {**{name: value for name, value in defaults.items() if name in known}, **own}
+    for name, one in given.items():
+        if known[name].multiple and not isinstance(one, list):
+            given[name] = [one]
+    ctx.default_map = {**(ctx.default_map or {}), **given}
     return value
+
+
+def _refuse_strangers(group: click.Context, path: str, tables: dict[str, Any], unknown: set[str]) -> None:
+    """Usage error if a table is no command, or a name in [defaults] is no command's option."""
+    assert isinstance(group.command, click.Group)
+    commands = group.command.list_commands(group)
+    for table in tables:
+        if table != "defaults" and table not in commands:
+            raise click.UsageError(f"{path}: [{table}] is no command of pmem")
+    for name in commands:
+        if unknown and (command := group.command.get_command(group, name)):
+            unknown = unknown - _options(command).keys()
+    if unknown:
+        raise click.UsageError(f"{path}: [defaults]: no command has an option '{min(unknown)}'")
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    options = (param for param in command.params if isinstance(param, click.Option))
+    return {str(option.name): option for option in options if option.name != "config"}
 
 
 def _names(table: dict[str, Any]) -> dict[str, Any]:

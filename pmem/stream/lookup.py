@@ -11,6 +11,7 @@ import orjson
 
 from pmem import check
 from pmem.errors import InputError, RecordError
+from pmem.stream.source import BOM
 
 PATIENCE = 3.0
 """Seconds to wait for a record that isn't in the file yet: `tee` writes to the pipe before it writes the file."""
@@ -39,8 +40,10 @@ class Lookup:
     async def messages(self, own_id: str) -> bytes:
         """The record's messages as a JSON array's bytes; RecordError if there is no such record."""
         waited = 0.0
-        while not self._indexed(own_id):
+        while not self._indexed(own_id, to_the_end=waited >= PATIENCE):
             if waited >= PATIENCE:
+                if self._file is None:
+                    raise InputError(f"{self.path}: can't be read: no such file")
                 raise RecordError(f"{self.path} holds no {self.kind} {own_id}", reason="schema")
             await asyncio.sleep(POLL)
             waited += POLL
@@ -52,25 +55,39 @@ class Lookup:
             return orjson.dumps(orjson.loads(line)["messages"])
         return line[place.messages :].rstrip()[:-1]  # without the record's closing brace
 
-    def _indexed(self, own_id: str) -> bool:
-        """Whether the record is in the index, which is read on to where it stands, or to the end of the file."""
+    def _indexed(self, own_id: str, *, to_the_end: bool) -> bool:
+        """Whether the record is in the index, which is read on to where it stands, or to the end of the file.
+
+        to_the_end: a last line without a newline counts too, if it is whole.
+        """
         if own_id in self._places:
             return True
-        if self._file is None:
-            try:
-                self._file = self.path.open("rb")
-            except FileNotFoundError:
-                return False  # the program that writes it may not have begun
-            except OSError as fault:
-                raise InputError(f"{self.path}: can't be read: {fault.strerror}") from None
+        if self._file is None and not self._opened():
+            return False
+        assert self._file
         self._file.seek(self._read_to)
-        while (line := self._file.readline()).endswith(b"\n"):
+        while line := self._file.readline():
+            if not line.endswith(b"\n") and not (to_the_end and _whole(line)):
+                return False  # it is still being written
             self._line += 1
-            if not line.isspace() and self._note(line) == own_id:
-                self._read_to += len(line)
-                return True
+            found = not line.isspace() and self._note(line) == own_id
             self._read_to += len(line)
+            if found:
+                return True
         return False
+
+    def _opened(self) -> bool:
+        """Whether the file is there; the program that writes it may not have begun."""
+        if self.path.suffix in (".gz", ".zst") or (self.path.exists() and not self.path.is_file()):
+            raise InputError(f"{self.path}: records can only be looked up in a plain file, not compressed, no pipe")
+        try:
+            self._file = self.path.open("rb")
+        except FileNotFoundError:
+            return False
+        except OSError as fault:
+            raise InputError(f"{self.path}: can't be read: {fault.strerror}") from None
+        self._read_to = len(BOM) if self._file.read(len(BOM)) == BOM else 0
+        return True
 
     def _note(self, line: bytes) -> str:
         """Check a line and put it into the index; the record's id."""
@@ -87,5 +104,12 @@ class Lookup:
         # a quotation mark inside a JSON string is escaped, so this finds the key and nothing else
         begin = line.find(b'"messages":[') + len(b'"messages":')
         whole = list(record)[-1] == "messages" and line[begin:].rstrip()[:-1] == orjson.dumps(record["messages"])
-        self._places[record["id"]] = Place(self._read_to, len(line), begin if whole else None)
+        self._places.setdefault(record["id"], Place(self._read_to, len(line), begin if whole else None))
         return str(record["id"])
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False

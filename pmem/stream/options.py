@@ -1,6 +1,7 @@
 """The options that every command on the pipe has, as one decorator that hands the command its Pipe."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -42,6 +43,20 @@ histories_option = click.option(
     "--histories", type=click.Path(), help="File of history records, looked up by id (may still be growing)."
 )
 
+
+def _keep_apart(files: tuple[str, ...], outputs: list[str]) -> None:
+    """Usage error if two outputs are one file, or if one is to be written where an input stands."""
+    written: set[str] = set()
+    for name in outputs:
+        if name != "-" and (os.path.isfile(name) or not os.path.exists(name)):
+            path = os.path.realpath(name)
+            if path in written:
+                raise click.UsageError(f"{name}: two outputs can't be one file")
+            if any(os.path.realpath(file) == f"{path}.part" for file in files):
+                raise click.UsageError(f"{path}.part is where {name} is written: rename that input")
+            written.add(path)
+
+
 _STREAM = (
     click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]..."),
     click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all."),
@@ -72,6 +87,7 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
             ctx = click.get_current_context()
             if not files and stdin_is_terminal():
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
+            _keep_apart(files, [name for name in (output, rejects, dropped) if name])
             pipe = Pipe(
                 stage=str(ctx.info_name),
                 files=files,

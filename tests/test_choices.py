@@ -1,0 +1,63 @@
+"""THE parser of a model's choice, against a table of replies that a careful person has read."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmem.choices import letter, without_thinking
+from tests.choices_cases import CASES, COUNTED
+
+ROWS = [(group, reply, expected) for group, rows in CASES.items() for reply, expected in rows]
+
+
+def test_the_table_is_large_enough() -> None:
+    assert len(ROWS) >= 150
+    assert sum(expected is None for _, _, expected in ROWS) >= 50
+
+
+@pytest.mark.parametrize(("group", "reply", "expected"), ROWS, ids=[f"{g}-{r[:30]!r}" for g, r, _ in ROWS])
+def test_reads_what_a_careful_person_reads(group: str, reply: str, expected: str | None) -> None:
+    assert letter(reply) == expected
+
+
+@pytest.mark.parametrize(("reply", "count", "expected"), COUNTED)
+def test_only_letters_of_options_count(reply: str, count: int, expected: str | None) -> None:
+    assert letter(reply, count) == expected
+
+
+@given(st.text(), st.integers(2, 10))
+def test_never_raises_and_stays_in_range(reply: str, count: int) -> None:
+    assert letter(reply, count) in {None, *"ABCDEFGHIJ"[:count]}
+
+
+@given(
+    st.text(alphabet=st.characters(exclude_categories=("L", "Cs"), exclude_characters="<>[]")), st.sampled_from("ABCD")
+)
+def test_a_last_line_with_the_answer_is_found_after_anything(before: str, expected: str) -> None:
+    assert letter(f"{before}\n\nAnswer: {expected}") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "answer " * 15_000,
+        "I choose option " * 6_000,
+        "A" * 100_000,
+        "\\boxed{" * 15_000,
+        "<think>" * 15_000,
+        "(B) " * 25_000,
+    ],
+    ids=["answer", "choose", "A", "boxed", "think", "(B)"],
+)
+def test_a_long_reply_takes_no_time(text: str) -> None:
+    began = time.process_time()
+    letter(text)
+    assert time.process_time() - began < 0.5
+
+
+def test_thinking_is_taken_away() -> None:
+    assert without_thinking("<think>Answer: A</think>Answer: B") == "Answer: B"
+    assert without_thinking("Answer: A</think>Answer: B") == "Answer: B"
+    assert without_thinking("<think>Answer: A") == ""
