@@ -115,8 +115,8 @@ def _in_words(error: Any) -> str:
     rule, found = error.validator, error.instance
     value: Any = error.validator_value
     if rule == "required":
-        missing = next(name for name in value if name not in found)
-        return f"expected a property '{missing}', found none"
+        missing = error.message.removesuffix(" is a required property")  # of several, each has a fault of its own
+        return f"expected a property {missing}, found none"
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         extra = next((name for name in found if name not in known), "?")

@@ -11,16 +11,16 @@ LETTERS = "ABCDEFGHIJ"
 
 # The markup around words goes first, so that what follows need not know of it.
 TAG = re.compile(r"[<\[](/?)(think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)
-HTML = re.compile(r"</?(?:b|strong|em|i|u|p|code|br) ?/?>")
+HTML = re.compile(r"</?(?:b|strong|em|i|u|p|s|code|br) ?/?>|<\|\w+\|>")  # and marks of a turn's end
 LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\b|\\[()\[\]]")
 QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # not an apostrophe
 MARKS = str.maketrans({**dict.fromkeys('*_`"“”„«»$', " "), **dict.fromkeys("‘’", "'")})
 UNSEEN = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
 
-# The letter itself: not the article "a" and not the start of a word. It is plain if what follows is neither another
+# The letter itself: not the article "a", not the pronoun "I", not the start of a word. It is plain if what follows is neither another
 # letter, nor a condition, nor a word that makes it part of a text ("Answer: A quiet place").
 OPEN = r"[ (\[{<【]{0,6}"
-LETTER = r"(?P<letter>(?-i:[A-Jb-hj]|a(?=\)|[ \]}.]*$)))"
+LETTER = r"(?P<letter>(?-i:[A-HJb-hj]|I(?! \w)|a(?=\)|[ \]}.]*$)))"
 OTHER = r"[(\[{]?(?-i:[A-HJb-hj]\b|a\b(?! \w))"
 HEDGE = "or|oder|maybe|perhaps|possibly"
 END = (
@@ -33,14 +33,15 @@ END = (
 
 NOUN = "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta)"
 RIGHT = "(?:the|my|final|correct|right|best|die|meine|richtige|beste|la|ma|mi)"
+WHICH = r"(?: correcta| correcte| that (?:suits|fits)(?: \w+){1,2} best)?"
 SURELY = "(?:therefore|thus|hence|clearly|definitely|probably|most likely)"
 FILLER = rf"(?:{OPEN}(?:{SURELY}|the|option|reply|letter|choice|answer|not [A-J],? but|\\boxed)){{0,4}}"
-IS = r"(?: (?:is|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
+IS = r"(?: (?:is|would be|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
 FLAGS = re.IGNORECASE | re.MULTILINE
 
 PHRASES = (
     # "Answer: B", "the best option is B", {"answer": "B"}; not "the wrong answer is B"
-    rf"(?:\b{RIGHT} |(?<![\w-])(?<!\w )){NOUN}(?: correcta| correcte)?{IS}{FILLER}{OPEN}{LETTER}{END}",
+    rf"(?:\b{RIGHT} |(?<![\w-])(?<!\w )){NOUN}{WHICH}{IS}{FILLER}{OPEN}{LETTER}{END}",
     rf"\\boxed{OPEN}{LETTER}{END}",
     # "I choose B", "I'd go with option B"
     rf"\b(?:I(?:'d| would|'ll| will|'m| am)?|ich)(?: {SURELY})?"

@@ -32,7 +32,7 @@ def command(files: tuple[str, ...], quiet: bool) -> None:
         faulty += _check_lines(file, number, lines, found)
     if not quiet:
         shown = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items())) or "no records"
-        click.echo(f"pmem validate: {shown}; {faulty:,} faulty lines; {seconds(began)}", err=True)
+        click.echo(f"pmem validate: {shown}; {faulty:,} faulty line{'s' * (faulty != 1)}; {seconds(began)}", err=True)
     if faulty:
         sys.exit(errors.STOPPED)
 

@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, stage: str, asked: bool, quiet: bool) -> None:
         self._bar: Any = None
-        if asked or (not quiet and sys.stderr.isatty() and not _feeds_a_pipe()):
+        if sys.stderr and (asked or (not quiet and sys.stderr.isatty() and not _feeds_a_pipe())):
             from tqdm import tqdm
 
             self._bar = tqdm(desc=stage, unit=" records", leave=False, mininterval=0.3, file=sys.stderr)

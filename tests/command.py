@@ -1,0 +1,136 @@
+"""pmem as a child process, the way a user's shell starts it; and records to feed it with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+RECORDS = Path(__file__).parent / "records"
+KEY = "sk-never-to-be-seen-0123456789"
+"""The key of every child: `pmem` below fails if it shows up in what the child says."""
+
+PMEM = (sys.executable, "-m", "pmem")
+HURRIED = (
+    sys.executable,
+    "-c",
+    "import sys, pmem.backends.openai as backend\n"
+    "backend.FIRST_WAIT, backend.LONGEST_WAIT = 0.01, 0.05\n"
+    "from pmem.cli import main\n"
+    "main(prog_name='pmem')",
+)
+"""The same, with short waits between the tries of a call."""
+
+
+class Ran(NamedTuple):
+    """What a child left: exit status, stdout, stderr."""
+
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return records(self.out)
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """This process's environment without anybody's settings, with the folder as home."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("PMEM_", "OPENAI_", "XDG_"))}
+    keep.pop("PYTHONDONTWRITEBYTECODE", None)  # children are timed
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {"PATH": path, "HOME": str(folder), "OPENAI_API_KEY": KEY, "COLUMNS": "100", "LANG": "C.UTF-8"}
+    return keep | own | more
+
+
+def start(
+    *command: str | Path, folder: Path, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """A child with pipes for stdin, stdout and stderr (unless given), where Ctrl-C means what it means in a shell."""
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(
+        [str(word) for word in command],
+        cwd=folder,
+        env=environment(folder, **(env or {})),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **{**pipes, **options},
+    )
+
+
+def ended(child: subprocess.Popen[bytes], input: bytes | None = None, *, seconds: float = 60) -> Ran:
+    """Wait for a child. It may neither crash nor show the key."""
+    try:
+        out, err = child.communicate(input, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        raise
+    ran = Ran(child.returncode, out or b"", (err or b"").decode())
+    assert "Traceback" not in ran.err and "Exception" not in ran.err, ran.err
+    assert KEY.encode() not in ran.out and KEY not in ran.err
+    return ran
+
+
+def pmem(
+    *arguments: str | Path,
+    folder: Path,
+    input: bytes = b"",
+    hurried: bool = False,
+    env: dict[str, str] | None = None,
+    **options: Any,
+) -> Ran:
+    """Run `pmem ARGUMENTS` with `input` on stdin (a pipe)."""
+    return ended(start(*(HURRIED if hurried else PMEM), *arguments, folder=folder, env=env, **options), input)
+
+
+def bash(line: str, *, folder: Path, env: dict[str, str] | None = None) -> Ran:
+    """Run a line of shell, with nothing on stdin."""
+    return ended(start("bash", "-c", line, folder=folder, env=env, stdin=subprocess.DEVNULL))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never came about"
+        time.sleep(0.01)
+
+
+def records(data: bytes) -> list[dict[str, Any]]:
+    """JSON lines; every one of them must be whole."""
+    assert not data or data.endswith(b"\n"), data[-80:]
+    return [orjson.loads(line) for line in data.splitlines()]
+
+
+def lines(values: Iterable[Any]) -> bytes:
+    """Values as JSON lines."""
+    return b"".join(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE) for value in values)
+
+
+def sample(kind: str) -> dict[str, Any]:
+    """The sample record of a type."""
+    value: dict[str, Any] = orjson.loads((RECORDS / f"{kind}.json").read_bytes())
+    return value
+
+
+def question(number: int, *, passes: bool = True) -> dict[str, Any]:
+    """A judged question that `pmem filter` keeps, or drops for its form."""
+    qa = sample("qa")
+    cast = [(check, n, None, "pass") for check in ("blind", "leak", "gold", "harm") for n in range(4)]
+    cast += [("form", n, None, "pass" if passes else "fail") for n in range(3)]
+    cast += [("distractors", n, letter, "pass") for letter in "ABCD" if letter != qa["gold"] for n in range(3)]
+    votes = [
+        {"check": check, "n": n, "judge": "openai:m", "verdict": verdict, "choice": choice, "reason": None}
+        for check, n, choice, verdict in cast
+    ]
+    return {**qa, "id": f"q-{number:016x}", "votes": votes}
+
+
+def people(count: int) -> bytes:
+    """Lines that describe persons, for `pmem personas`."""
+    return b"".join(b"A beekeeper of %d years who repairs clocks.\n" % (20 + n) for n in range(count))
