@@ -85,6 +85,8 @@ def wrong_type(expected: tuple[str, ...], found: Any) -> str:
     """What to say when another type of record came: which was expected, which came, which command makes it."""
     wanted = " or ".join(expected)
     came = f"a {found['type']} record" if _typed(found) else f"{_kind_of(found)} without a type"
+    if len(expected) == len(TYPES):
+        return f"expected a record of one of the types {', '.join(TYPES)}; found {came}"
     makers = [f"`pmem {MAKERS[kind]}`" for kind in expected if kind in MAKERS]
     hint = f"; {' or '.join(makers)} makes {wanted} records" if makers else ""
     return f"expected a {wanted} record, found {came}{hint}"

@@ -5,7 +5,6 @@ What it reads and what it leaves is written down, row by row, in tests/choices_c
 """
 
 import re
-import unicodedata
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -14,11 +13,12 @@ TAG = re.compile(r"[<\[](/?)(think|thinking|thought|reasoning)[>\]]", re.IGNOREC
 HTML = re.compile(r"</?(?:b|strong|em|i|u|p|s|code|br) ?/?>|<\|\w+\|>")  # and marks of a turn's end
 LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\b|\\[()\[\]]")
 QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # not an apostrophe
-MARKS = str.maketrans({**dict.fromkeys('*_`"“”„«»$', " "), **dict.fromkeys("‘’", "'")})
-UNSEEN = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
+WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # the full-width forms of ASCII
+UNSEEN = dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+MARKS = {**dict.fromkeys(map(ord, '*_`"“”„«»$'), " "), **dict.fromkeys(map(ord, "‘’"), "'"), ord("…"): "..."}
 
-# The letter itself: not the article "a", not the pronoun "I", not the start of a word. It is plain if what follows is neither another
-# letter, nor a condition, nor a word that makes it part of a text ("Answer: A quiet place").
+# The letter itself: not the article "a", not the pronoun "I", not the start of a word. It is plain if what follows is
+# neither another letter, nor a condition, nor a word that makes it part of a text ("Answer: A quiet place").
 OPEN = r"[ (\[{<【]{0,6}"
 LETTER = r"(?P<letter>(?-i:[A-HJb-hj]|I(?! \w)|a(?=\)|[ \]}.]*$)))"
 OTHER = r"[(\[{]?(?-i:[A-HJb-hj]\b|a\b(?! \w))"
@@ -109,8 +109,7 @@ def letter(reply: str, count: int = 4) -> str | None:
 
 def _plain(text: str) -> str:
     """Text without markup, quotation marks and empty lines, one space between words."""
-    text = unicodedata.normalize("NFKC", text).translate(UNSEEN)
-    text = LATEX.sub(" ", HTML.sub(" ", text)).translate(MARKS)
+    text = LATEX.sub(" ", HTML.sub(" ", text.translate(WIDE | UNSEEN))).translate(MARKS)
     lines = (" ".join(line.split()).lstrip("#>-•– ") for line in QUOTE.sub(" ", text).splitlines())
     return "\n".join(line for line in lines if line)
 

@@ -310,13 +310,13 @@ CASES: dict[str, list[tuple[str, str | None]]] = {
         ("<think>Answer: A</think>\n\nThe quiet one.", None),
         ("<think>One.</think>\nAnswer: A\n<think>Hmm", "A"),
     ],
-    "as models write (read second, when the first version of the parser stood)": [
+    "as models write (judged later, before they were tried)": [
         (
-            "Looking at our conversations, you mentioned that you bake at night.\n\n**Answer: D**\n\nLet me know if you'd like more ideas!",
+            "You mentioned that you bake at night.\n\n**Answer: D**\n\nLet me know if you'd like more ideas!",
             "D",
         ),
         (
-            "Let's think step by step.\n\n1. You like quiet places.\n2. You moved in May.\n\nA is too loud. B ignores the move. C fits. D is generic.\n\n**Answer: C**",
+            "1. You like quiet.\n2. You moved.\n\nA is too loud. B ignores the move. C fits. D is generic.\n\n**Answer: C**",
             "C",
         ),
         ("Option A suits people who like crowds.\nOption B suits you best.\n\nAnswer: B", "B"),
