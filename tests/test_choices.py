@@ -7,8 +7,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmem.choices import letter, without_thinking
-from tests.choices_cases import CASES, COUNTED
+from tests.choices_cases import CASES, COUNTED, UNREAD
 
+FRAGMENTS = [
+    "Answer:",
+    "answer is",
+    "I choose",
+    "\\boxed{",
+    "}",
+    "A",
+    "B",
+    "a",
+    "(C)",
+    "E",
+    "or",
+    "not",
+    "if",
+    "wait",
+    "no,",
+]
+FRAGMENTS += [
+    " ",
+    "\n",
+    ".",
+    "?",
+    "**",
+    "-",
+    "<think>",
+    "</think>",
+    "option",
+    "is the best",
+    "it's quiet",
+    "\u00a0",
+    "：",
+]
 ROWS = [(group, reply, expected) for group, rows in CASES.items() for reply, expected in rows]
 
 
@@ -27,7 +59,12 @@ def test_only_letters_of_options_count(reply: str, count: int, expected: str | N
     assert letter(reply, count) == expected
 
 
-@given(st.text(), st.integers(2, 10))
+@pytest.mark.parametrize(("reply", "expected"), UNREAD)
+def test_what_is_left_unread_is_not_misread(reply: str, expected: str) -> None:
+    assert letter(reply) in (None, expected)
+
+
+@given(st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join), st.integers(0, 10))
 def test_never_raises_and_stays_in_range(reply: str, count: int) -> None:
     assert letter(reply, count) in {None, *"ABCDEFGHIJ"[:count]}
 
@@ -39,6 +76,13 @@ def test_a_last_line_with_the_answer_is_found_after_anything(before: str, expect
     assert letter(f"{before}\n\nAnswer: {expected}") == expected
 
 
+@given(
+    st.lists(st.sampled_from([one for one in FRAGMENTS if "think" not in one])).map(" ".join), st.text("ABanswer:\n ")
+)
+def test_thoughts_do_not_matter(said: str, thought: str) -> None:
+    assert letter(f"<think>{thought}</think>{said}") == letter(said) == letter(f"{thought}</think>{said}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -48,8 +92,12 @@ def test_a_last_line_with_the_answer_is_found_after_anything(before: str, expect
         "\\boxed{" * 15_000,
         "<think>" * 15_000,
         "(B) " * 25_000,
+        "Answer: A\n" * 10_000,
+        "B\n" * 50_000,
+        " \n" * 50_000,
+        "The user likes quiet places, and I'd say that the answer isn't obvious. " * 1_400,
     ],
-    ids=["answer", "choose", "A", "boxed", "think", "(B)"],
+    ids=["answer", "choose", "A", "boxed", "think", "(B)", "answers", "lines", "blank", "prose"],
 )
 def test_a_long_reply_takes_no_time(text: str) -> None:
     began = time.process_time()

@@ -1,11 +1,13 @@
 """Ids and random draws."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,31 @@ def test_streams_never_change() -> None:
     assert seed_for(7, "p-1", "x") == SEED
     assert [draw.below(1000) for _ in range(5)] == BELOW
     assert make_id("q", "p-1", 3) == ID
+
+
+def test_every_kind_of_draw_keeps_its_stream() -> None:
+    draw = Draw(7, "p-0123456789abcdef", "demo")
+    assert [draw.below(1000) for _ in range(6)] == [554, 840, 999, 286, 636, 49]
+    assert (draw.between(1, 6), draw.chance(0.5), draw.pick("abcdef")) == (5, False, "e")
+    assert draw.weighted({"a": 1, "b": 2, "c": 3}) == "b"
+    assert draw.shuffled(range(8)) == [3, 0, 2, 5, 1, 6, 7, 4]
+    assert draw.sample(range(8), 3) == [6, 0, 4]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists))
+def test_an_id_is_its_prefix_and_16_hex_digits(part: object) -> None:
+    made = make_id("q", part)
+    assert re.fullmatch(r"q-[0-9a-f]{16}", made)
+    assert made == make_id("q", part) != make_id("q", part, part)
+
+
+def test_seed_record_and_purpose_each_make_another_stream() -> None:
+    assert len({seed_for(*one) for one in [(1, "r", "x"), (2, "r", "x"), (1, "s", "x"), (1, "r", "y")]}) == 4
+
+
+def test_without_a_weight_nothing_is_drawn() -> None:
+    with pytest.raises(ValueError, match="no weight"):
+        Draw(1, "r", "x").weighted({"a": 0, "b": 0})
 
 
 def test_draws_do_not_depend_on_the_hash_seed() -> None:

@@ -92,7 +92,7 @@ def test_ctrl_c_while_calls_hang(tmp_path: Path, stub: Stub) -> None:
 def test_ctrl_c_ends_a_run_with_whole_lines(tmp_path: Path, to: str, stub: Stub) -> None:
     stub.restart(latency=40, jitter=40)
     options = ["-o", "out.jsonl", "--rejects", "r.jsonl"] if to == "file" else []
-    child = start(*PMEM, "personas", *asking(stub), "-j", "32", *options, folder=tmp_path)
+    child = start(*PMEM, "personas", *asking(stub), "-j", "32", *options, folder=tmp_path, bufsize=0)
     assert child.stdin and child.stdout
     child.stdin.write(people(60))  # and the pipe stays open
     child.stdin.flush()

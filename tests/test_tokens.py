@@ -15,7 +15,19 @@ def test_ids_are_those_of_o200k() -> None:
 
 
 def test_special_token_text_is_text() -> None:
-    assert tokens.count("<|endoftext|>") > 1
+    assert tokens.tokenizer().encode("<|endoftext|>") == [27, 91, 419, 1440, 919, 91, 29]
+
+
+@pytest.mark.parametrize("name", tokens.BUILT_IN)
+@pytest.mark.parametrize("text", ["", "Grüße, 世界! 👋", "  def f(x):\n    return x\n", "<|im_start|>user"])
+def test_ids_lead_back_to_the_text(name: str, text: str) -> None:
+    ids = tokens.tokenizer(name).encode(text)
+    assert tokens.tokenizer(name).decode(ids) == text
+    assert tokens.count(text, name) == len(ids)
+
+
+def test_tokenizers_differ() -> None:
+    assert tokens.tokenizer("cl100k_base").encode("hello world") == [15339, 1917]
 
 
 def test_messages_cost_their_text_and_a_fixed_overhead() -> None:
@@ -26,8 +38,15 @@ def test_messages_cost_their_text_and_a_fixed_overhead() -> None:
 
 def test_an_unknown_tokenizer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtra, match="needs the extra 'local'"):
+    with pytest.raises(MissingExtra, match="needs the extra 'local'") as caught:
         tokens.tokenizer("nobody/no-such-tokenizer")
+    assert "\n" not in caught.value.message
+
+
+def test_text_parts_are_joined_by_newlines() -> None:
+    parts = [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]
+    assert tokens.text_of(parts) == "hello\nworld" == tokens.text_of("hello\nworld")
+    assert tokens.count_messages([]) == 0
 
 
 def test_a_folder_without_tokenizer_is_one_line(tmp_path: object) -> None:
