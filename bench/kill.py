@@ -20,7 +20,7 @@ from pathlib import Path
 from cpu import PMEM
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.stub import Stub, running  # noqa: E402
+from tests.stub import Stub, running
 
 JOBS = 64
 
@@ -76,6 +76,4 @@ if __name__ == "__main__":
         for number in range(1, trials + 1):
             moment = random.uniform(0.3, whole - 0.3)
             held, twice = trial(source, stub, wanted, calls, moment)
-            print(
-                f"{number:3}: killed after {moment:4.1f} s, {held:5,} committed, {twice:2} asked twice, output identical"
-            )
+            print(f"{number:3}: killed after {moment:4.1f} s, {held:5,} committed, {twice:2} asked twice, same output")

@@ -57,6 +57,7 @@ def start(
         [str(word) for word in command],
         cwd=folder,
         env=environment(folder, **(env or {})),
+        bufsize=0,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{**pipes, **options},
     )

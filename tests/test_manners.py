@@ -453,9 +453,17 @@ def test_exit_statuses(tmp_path: Path, stub: Stub) -> None:
     assert pmem("personas", *run, folder=tmp_path, input=people(1)).status == 0
     assert pmem("personas", *run, folder=tmp_path, input=b"{\n").status == 1
     assert pmem("personas", *run, "--rejects", "r", folder=tmp_path, input=people(1) + b"{\n").status == 3
-    for wrong in (["personas"], ["personas", "-m", "gpt-5"], ["personas", *run, "nofile"], ["persona"], ["filter", "-j", "4"],
-                  ["filter", "--limit", "-1"], ["personas", *run, "-j", "0"], ["personas", *run, "--preferences", "x=1"]):  # fmt: skip
-        ran = pmem(*wrong, folder=tmp_path, input=MIXED)
+    for command, *wrong in (
+        ["persona"],
+        ["personas"],
+        ["personas", "-m", "gpt-5"],
+        ["personas", *run, "nofile"],
+        ["personas", *run, "-j", "0"],
+        ["personas", *run, "--preferences", "x=1"],
+        ["filter", "--limit", "-1"],
+        ["filter", "-j", "4"],
+    ):
+        ran = pmem(command, *wrong, folder=tmp_path, input=MIXED)
         assert (ran.status, ran.out) == (2, b"") and "Error: " in ran.err, wrong
     # what is dropped on purpose is no rejection
     assert pmem("filter", folder=tmp_path, input=lines(DROPPED)).status == 0
