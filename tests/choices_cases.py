@@ -316,7 +316,7 @@ CASES: dict[str, list[tuple[str, str | None]]] = {
             "D",
         ),
         (
-            "1. You like quiet.\n2. You moved.\n\nA is loud. B ignores the move. C fits. D is generic.\n\n**Answer: C**",
+            "1. They like quiet.\n2. They moved.\n\nA is loud. B ignores the move. C fits.\n\n**Answer: C**",
             "C",
         ),
         ("Option A suits people who like crowds.\nOption B suits you best.\n\nAnswer: B", "B"),

@@ -1,6 +1,7 @@
 """Counting tokens."""
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,10 @@ def test_tokenizers_differ() -> None:
 
 def test_messages_cost_their_text_and_a_fixed_overhead() -> None:
     parts = [{"type": "text", "text": "hello world"}, {"type": "image_url", "image_url": {"url": "x.png"}}]
-    messages = [{"role": "user", "content": "hello world"}, {"role": "assistant", "content": parts}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "hello world"},
+        {"role": "assistant", "content": parts},
+    ]
     assert tokens.count_messages(messages) == 2 * (2 + tokens.MESSAGE_OVERHEAD)
 
 

@@ -140,8 +140,8 @@ class Model:
             async with self._places:
                 self.calls += 1
                 value: bytes = await ask()
-            if self.cache:
-                await self.cache.put(key, self.name, value)
+                if self.cache:  # the place is kept till then: what a crash may lose is at most what was in flight
+                    await self.cache.put(key, self.name, value)
             running.set_result(value)
             return value
         except BaseException as fault:
@@ -186,7 +186,8 @@ class Model:
                 raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
             if not self._validator(schema)(value):
                 fault_ = check.first_fault(schema, value)
-                raise Invalid(f"{fault_.pointer or '/'}: {fault_.message}")
+                place = f"{fault_.pointer}: " if fault_.pointer else ""
+                raise Invalid(place + fault_.message)
         if accept:
             accept(completion.text if schema is None else value)
         return value
