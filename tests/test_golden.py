@@ -153,8 +153,10 @@ def asked(case: Path, folder: Path, stage: str) -> dict[str, str]:
 
     The recorded files begin empty; calls that rest on the answers to others show once these have been put in.
     """
-    recorded = {file.name: {line["call"]: line for line in lines_of(file)} for file in case.glob("*.jsonl")
-                if b'"reply"' in file.read_bytes()}  # fmt: skip
+    recorded = {}
+    for file in sorted(case.glob("*.jsonl")):
+        if file.read_bytes().startswith(b'{"call":'):
+            recorded[file.name] = {line["call"]: line for line in lines_of(file)}
     found: dict[str, dict[str, object]] = {}
     while True:
         work = prepared(case, folder)

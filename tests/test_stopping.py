@@ -1,11 +1,15 @@
 """How a run ends before its input does: readers that leave, Ctrl-C, full disks."""
 
+import fcntl
 import os
 import signal
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -87,6 +91,11 @@ def interrupted(child: "subprocess.Popen[bytes]") -> Ran:
     return ran
 
 
+def unread(pipe: IO[bytes]) -> int:
+    """How many bytes stand in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
 def test_ctrl_c_while_calls_hang(tmp_path: Path, stub: Stub) -> None:
     stub.restart(fault="stall", stall=60)
     child = start(*PMEM, "personas", *asking(stub), folder=tmp_path)
@@ -131,8 +140,10 @@ def test_ctrl_c_ends_a_run_with_whole_lines(tmp_path: Path, to: str, stub: Stub)
 def test_ctrl_c_while_nothing_comes_in(tmp_path: Path, stub: Stub) -> None:
     for arguments in (["filter"], ["validate"], ["show"], ["personas", *asking(stub)], ["assemble"]):
         child = start(*PMEM, *arguments, folder=tmp_path)
-        time.sleep(1.5 if arguments == ["assemble"] else 0.6)
-        assert child.poll() is None
+        assert child.stdin
+        child.stdin.write(b"\n")
+        wait_for(lambda pipe=child.stdin: not unread(pipe))  # type: ignore[misc]
+        time.sleep(0.05)
         ran = interrupted(child)
         assert ran.status == 130
         said = ran.err.splitlines()
