@@ -134,6 +134,8 @@ def write(case: Path, got: Files) -> None:
     """Make `got` the expected files."""
     if strays := [name for name in got if name.split("/")[0] not in EXPECTED]:
         pytest.fail(f"{case}: cmd changes or leaves {', '.join(strays)}; let it write into out/", pytrace=False)
+    if ignored := [name for name in got if name.endswith(".part")]:
+        pytest.fail(f"{case}: git ignores {', '.join(ignored)}; let cmd rename it", pytrace=False)
     shutil.rmtree(case / "out", ignore_errors=True)
     for name, text in got.items():
         (case / name).parent.mkdir(exist_ok=True)

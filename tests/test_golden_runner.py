@@ -50,7 +50,8 @@ def reworded(tmp_path: Path) -> Path:
 def test_a_changed_prompt_fails(reworded: Path, tmp_path: Path) -> None:
     got = run(prepared(reworded, tmp_path))
     assert got["status"] == "1\n"
-    assert got["stdout"] == ""
+    # only the forget request, which has a prompt of its own
+    assert got["stdout"].count('"type":"conversation"') == got["stdout"].count('"asks_to_forget"') == 1
     changed = "the prompt has changed since the answer was recorded for call converse/p-0000000000017262/a01/0"
     assert changed in got["stderr"]
     assert f"+pmem: converse: personas.jsonl:1: recorded:recorded.jsonl: {changed}" in failure(reworded, tmp_path)
@@ -59,7 +60,6 @@ def test_a_changed_prompt_fails(reworded: Path, tmp_path: Path) -> None:
 def test_a_changed_prompt_is_accepted_by_recording_its_answers_again(reworded: Path, tmp_path: Path) -> None:
     wanted = tmp_path / "wanted"
     run(prepared(reworded, tmp_path), PMEM_WANTED=str(wanted), PMEM_CONVERSE_REJECTS="out/rejects")
-    # the forget request has a prompt of its own, which is the same as before
     assert merge(reworded / "recorded.jsonl", wanted, None) == (8, [])
     got = run(prepared(reworded, tmp_path))
     assert got["status"] == "0\n"
@@ -70,7 +70,7 @@ def test_an_answer_that_nobody_asks_for_is_noticed(tmp_path: Path) -> None:
     case = copied("converse/events", tmp_path)
     stale = b'{"call":"converse/p-0000000000000020/h02/0","prompt":"000000000000","reply":"?"}\n'
     (case / "recorded.jsonl").write_bytes((case / "recorded.jsonl").read_bytes() + stale)
-    with pytest.raises(AssertionError, match="calls that nobody makes: .'converse/p-0000000000000020/h02/0'"):
+    with pytest.raises(AssertionError, match=r"calls that nobody makes: .'converse/p-0000000000000020/h02/0'"):
         asked(case, tmp_path, "converse")
 
 
@@ -111,6 +111,11 @@ def test_a_case_that_writes_elsewhere_fails(cmd: str, tmp_path: Path) -> None:
     assert "not expected" in failure(case, tmp_path)
     with pytest.raises(pytest.fail.Exception, match="let it write into out/"):
         check(case, tmp_path, accept=True)
+
+
+def test_an_unfinished_file_is_not_accepted_under_a_name_that_git_ignores(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"git ignores out/x\.part"):
+        check(made(tmp_path, "echo 1 >out/x.part"), tmp_path, accept=True)
 
 
 def test_times_and_places_are_taken_out_of_stderr(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def command(
     if mode == "open" and judge is None:
         raise click.UsageError("--mode open needs --judge-model KIND:NAME")
     lookup = Lookup(Path(histories), "history") if histories else None
+    pipe.attached += [lookup] if lookup else []
     setup = Setup(model, judge, prompts, seed, mode, contexts, scoring, rank, votes, window, lookup)
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:

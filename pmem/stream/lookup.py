@@ -55,6 +55,15 @@ class Lookup:
             return orjson.dumps(orjson.loads(line)["messages"])
         return line[place.messages :].rstrip()[:-1]  # without the record's closing brace
 
+    def report(self) -> str:
+        """Nothing for the summary line."""
+        return ""
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+
     def _indexed(self, own_id: str, *, to_the_end: bool) -> bool:
         """Whether the record is in the index, which is read on to where it stands, or to the end of the file.
 

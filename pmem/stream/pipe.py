@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Attached(Protocol):
-        """Something that lives as long as the run: a model."""
+        """Something that lives as long as the run: a model, a file of histories."""
 
         def report(self) -> str: ...
 
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
-    attached: models, closed and reported at the end; notes: what else the summary line says; closing: text before it.
+    attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
+    before it.
     """
 
     def __init__(

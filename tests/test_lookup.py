@@ -1,0 +1,184 @@
+"""Big records looked up by id, in a file that may still be growing."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pmem.errors import InputError, RecordError
+from pmem.stream import lookup
+from pmem.stream.lookup import Lookup
+from tests.command import bash, lines, sample
+
+
+def history(number: int, words: int = 5) -> dict[str, Any]:
+    messages = [
+        {"role": "user", "content": f'{number} "messages":[ {"wörd " * words}'},
+        {"role": "assistant", "content": "ok }]"},
+    ]
+    return {**sample("history"), "id": id_of(number), "messages": messages}
+
+
+def id_of(number: int) -> str:
+    return f"h-{number:016x}"
+
+
+def found(path: Path, *ids: str) -> list[Any]:
+    """The messages under each id, all asked for at once; or the fault."""
+
+    async def ask() -> list[Any]:
+        table = Lookup(path, "history")
+        got = await asyncio.gather(*(table.messages(one) for one in ids), return_exceptions=True)
+        await table.close()
+        return [orjson.loads(one) if isinstance(one, bytes) else one for one in got]
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "PATIENCE", 0.2)
+    monkeypatch.setattr(lookup, "POLL", 0.01)
+
+
+def test_records_are_found_in_any_order(tmp_path: Path) -> None:
+    records = [history(n, words=n * 50) for n in range(8)]
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines(records))
+    order = [5, 0, 7, 7, 3, 0]
+    assert found(path, *map(id_of, order)) == [records[n]["messages"] for n in order]
+
+
+def spaced(record: dict[str, Any]) -> bytes:
+    import json
+
+    return json.dumps(record, ensure_ascii=True).encode()
+
+
+FORMS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "as pmem writes it": orjson.dumps,
+    "with spaces": spaced,
+    "messages first": lambda r: orjson.dumps({"messages": r["messages"], **r}),
+    "messages in the middle": lambda r: orjson.dumps(dict(sorted(r.items()))),
+    "spaces after messages": lambda r: orjson.dumps(r)[:-1] + b" }  ",
+    "a line end of Windows": lambda r: orjson.dumps(r) + b"\r",
+    "pretty escapes": lambda r: orjson.dumps(r).replace("ö".encode(), b"\\u00f6"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "with a byte order mark"])
+@pytest.mark.parametrize("end", [b"\n", b"", b"\n\n \n"], ids=["ended", "no newline at the end", "blank lines"])
+def test_a_record_is_found_however_it_is_written(
+    tmp_path: Path, impatient: None, form: str, mark: bytes, end: bytes
+) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(mark + b"\n".join(FORMS[form](history(n)) for n in range(3)) + end)
+    assert found(path, id_of(2), id_of(0), id_of(1)) == [history(n)["messages"] for n in (2, 0, 1)]
+
+
+def test_the_messages_are_passed_on_as_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines([history(1)]))
+
+    async def raw() -> bytes:
+        table = Lookup(path, "history")
+        try:
+            return await table.messages(id_of(1))
+        finally:
+            await table.close()
+
+    assert asyncio.run(raw()) == orjson.dumps(history(1)["messages"])
+
+
+def test_of_two_records_with_one_id_the_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    other = {**history(1), "messages": history(5)["messages"]}
+    path.write_bytes(lines([history(1), other, history(2)]))
+    for order in ((1, 2, 1), (2, 1, 1)):
+        assert found(path, *map(id_of, order)) == [history(n)["messages"] for n in order]
+
+
+def test_a_missing_record_fails_alone_after_some_patience(tmp_path: Path, impatient: None) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines([history(1)]))
+    began = time.monotonic()
+    fault, messages = found(path, id_of(9), id_of(1))
+    assert 0.15 < time.monotonic() - began < 2
+    assert isinstance(fault, RecordError) and fault.message == f"{path} holds no history {id_of(9)}"
+    assert messages == history(1)["messages"]
+
+
+def test_a_growing_file_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"  # isn't there yet
+    data = lines(history(n, words=2000) for n in range(4))
+
+    def grow() -> None:
+        time.sleep(0.2)
+        with path.open("ab", 0) as file:
+            for start in range(0, len(data), 5000):  # in the middle of lines, too
+                file.write(data[start : start + 5000])
+                time.sleep(0.02)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        got = found(path, *map(id_of, range(4)))
+    finally:
+        writer.join()
+    assert got == [history(n, words=2000)["messages"] for n in range(4)]
+
+
+def test_a_line_that_is_torn_for_good_is_not_there(tmp_path: Path, impatient: None) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines([history(1)]) + orjson.dumps(history(2))[:-20])
+    messages, fault = found(path, id_of(1), id_of(2))
+    assert messages == history(1)["messages"] and isinstance(fault, RecordError)
+
+
+def test_a_faulty_line_stops_the_run_with_its_place(tmp_path: Path, impatient: None) -> None:
+    path = tmp_path / "h.jsonl"
+    no_window = {key: value for key, value in history(2).items() if key != "window"}
+    for line, why in (
+        (b"no json", "not JSON"),
+        (orjson.dumps(sample("qa")), "expected a history record, found a qa record"),
+        (b"[1]", "expected a history record"),
+        (orjson.dumps(no_window), "expected a property 'window'"),
+    ):
+        path.write_bytes(lines([history(1)]) + b"\n" + line + b"\n" + lines([history(3)]))
+        first, last = found(path, id_of(1), id_of(3))
+        assert first == history(1)["messages"]
+        assert isinstance(last, InputError) and last.message.startswith(f"{path}:3: ") and why in last.message
+
+
+def test_what_cannot_be_looked_up_in(tmp_path: Path, impatient: None) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "h.jsonl.gz").write_bytes(b"")
+    for name in ("pipe", "folder", "h.jsonl.gz"):
+        (fault,) = found(tmp_path / name, id_of(1))
+        assert isinstance(fault, InputError) and "plain file" in fault.message
+    (fault,) = found(tmp_path / "gone", id_of(1))
+    assert isinstance(fault, InputError) and fault.message.endswith("gone: can't be read: no such file")
+
+
+def test_many_histories_are_not_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    with path.open("wb") as file:
+        for number in range(200):
+            file.write(lines([history(number, words=40_000)]))  # 240 KB each, 48 MB together
+    code = (
+        "import asyncio, resource\nfrom pathlib import Path\nfrom pmem.stream.lookup import Lookup\n"
+        "async def run():\n    table = Lookup(Path('h.jsonl'), 'history')\n"
+        "    for n in range(200): assert len(await table.messages(f'h-{n:016x}')) > 200_000\n"
+        "asyncio.run(run())\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    (tmp_path / "code.py").write_text(code)
+    assert int(bash("python code.py", folder=tmp_path).out) < 60

@@ -1,0 +1,335 @@
+"""The protocol at its edges: what a user sees of each fault of a server, and of odd settings. See also test_calls."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pmem.backends import openai
+from pmem.backends.base import Completion, Request
+from pmem.backends.openai import OpenAIBackend, _retry_after
+from pmem.errors import BackendError, ModelError
+from tests.command import KEY, Ran, people, pmem, records
+from tests.stub import Stub, running
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stub]:
+    with running() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(shared: Stub) -> Stub:
+    shared.restart()
+    return shared
+
+
+def personas(folder: Path, url: str, *options: str, env: dict[str, str] | None = None, count: int = 2) -> Ran:
+    run = ["personas", "-m", "openai:stub", "--base-url", url, "--no-cache", *options]
+    return pmem(*run, folder=folder, input=people(count), hurried=True, env=env)
+
+
+# ---- as a user sees it -------------------------------------------------------------------------------------------
+
+PASSING = ("429", "429ra", "500", "503", "reset", "resetbody", "truncated", "notjson", "empty", "redirect")
+LASTING = {  # fault -> what the reject says
+    "429": "the server answers 429: Rate limit reached. Please try again later. (tried 8 times)",
+    "429ra": "the server answers 429: Rate limit reached. Please try again later. (tried 8 times)",
+    "500": "the server answers 500: The server had an error while processing your request. (tried 8 times)",
+    "503": "the server answers 503: The engine is currently overloaded. (tried 8 times)",
+    "empty": "the server's reply is no chat completion: ",
+    "badschema": "no valid reply in 4 attempts: ",
+    "refusal": 'no valid reply in 4 attempts: the model refused: "I can\'t help with that."',
+    "length": "no valid reply in 4 attempts: cut off at the limit of tokens (--max-tokens)",
+}
+HOPELESS = {  # no server of the protocol seems to be there: the run stops
+    "reset": "no connection to ",
+    "resetbody": "broke off its reply: ",
+    "truncated": "the server's reply is not JSON: ",
+    "notjson": "the server's reply is not JSON: b'<html>",
+    "redirect": "the server redirects elsewhere (302), which is not followed",
+}
+
+
+@pytest.fixture(scope="module")
+def sound(shared: Stub, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    shared.restart()
+    return personas(tmp_path_factory.mktemp("sound"), shared.url).out
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_passing_fault_leaves_no_trace(tmp_path: Path, stub: Stub, fault: str, sound: bytes) -> None:
+    stub.restart(fault=fault, fault_first=1)
+    ran = personas(tmp_path, stub.url)
+    assert (ran.status, ran.out) == (0, sound)
+    counts = stub.counts()
+    assert counts["requests"] == 2 * counts["distinct"] == 32
+
+
+def test_faults_of_all_kinds_at_once_leave_no_trace(tmp_path: Path, stub: Stub) -> None:
+    whole = personas(tmp_path, stub.url, count=20).out
+    stub.restart(latency=1, fault=dict.fromkeys(PASSING, 0.02))
+    ran = personas(tmp_path, stub.url, count=20)
+    assert (ran.status, ran.out) == (0, whole)
+    assert stub.counts()["repeats"] > 10
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_lasting_fault_rejects_every_record(tmp_path: Path, stub: Stub, fault: str) -> None:
+    stub.restart(fault=fault, retry_after=0.01)
+    stopped = personas(tmp_path, stub.url)
+    assert (stopped.status, stopped.out) == (1, b"")
+    assert LASTING[fault] in stopped.err.splitlines()[-1] and "<stdin>:1: " in stopped.err.splitlines()[-1]
+    ran = personas(tmp_path, stub.url, "--rejects", "r.jsonl")
+    assert (ran.status, ran.out) == (3, b"")
+    errors = records((tmp_path / "r.jsonl").read_bytes())
+    assert [error["record"]["persona"] for error in errors] == people(2).decode().splitlines()
+    for error in errors:
+        assert error["reason"] == "model" and LASTING[fault] in error["message"] and "\n" not in error["message"]
+        assert error["call"].startswith("personas/p-") and "/profile/0" in error["call"]
+
+
+@pytest.mark.parametrize("fault", HOPELESS)
+def test_a_server_that_never_speaks_the_protocol_stops_the_run(tmp_path: Path, stub: Stub, fault: str) -> None:
+    stub.restart(fault=fault)
+    ran = personas(tmp_path, stub.url, "--rejects", "r.jsonl")
+    assert (ran.status, ran.out) == (1, b"")
+    assert ran.err.splitlines()[-1].startswith("pmem: openai:stub: ") and HOPELESS[fault] in ran.err.splitlines()[-1]
+    assert stub.counts()["requests"] <= 2 * openai.CONNECT_ATTEMPTS
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_what_no_retry_mends_is_one_line_at_once(tmp_path: Path, stub: Stub) -> None:
+    for options, why in (
+        ({"key": "sk-another"}, "the server refuses the key (401; is OPENAI_API_KEY right?)"),
+        ({"models": ["other"]}, "the server knows no such model or address: The model `stub` does not exist"),
+    ):
+        stub.restart(**options)
+        ran = personas(tmp_path, stub.url, "--rejects", "r.jsonl")
+        assert (ran.status, ran.out) == (1, b"") and why in ran.err.splitlines()[-1]
+        assert stub.counts()["requests"] <= 2
+    stub.restart(key="sk-another")
+    ran = personas(tmp_path, stub.url, env={"OPENAI_API_KEY": ""})
+    assert ran.status == 1 and "(401; OPENAI_API_KEY is not set)" in ran.err
+    ran = personas(tmp_path, stub.url, env={"OPENAI_API_KEY": "sk-another\n"})  # as `$(cat key)` in some shells
+    assert ran.status == 0
+    ran = pmem("personas", "-m", "openai:gpt-5", folder=tmp_path, env={"OPENAI_API_KEY": ""})
+    assert (ran.status, ran.err) == (
+        1,
+        "pmem: openai:gpt-5 needs a key: set OPENAI_API_KEY (or --base-url for a server of your own)\n",
+    )
+
+
+def test_a_prompt_that_is_too_long_rejects_its_record_alone(tmp_path: Path, stub: Stub) -> None:
+    (tmp_path / "people").write_bytes(people(1) + b"A " + b"very " * 5000 + b"old sailor.\n")
+    stub.restart(context=3000)
+    run = ["personas", "people", "-m", "openai:stub", "--base-url", stub.url, "--no-cache", "--rejects", "r.jsonl"]
+    ran = pmem(*run, folder=tmp_path)
+    assert ran.status == 3 and len(ran.records) == 1
+    (error,) = records((tmp_path / "r.jsonl").read_bytes())
+    assert error["reason"] == "limit" and error["message"].startswith("context length exceeded: This model's maximum")
+
+
+def test_a_server_without_json_schema(tmp_path: Path, stub: Stub) -> None:
+    stub.restart(no_json_schema=True)
+    ran = personas(tmp_path, stub.url, "-j", "8", count=10)
+    assert ran.status == 0 and len(ran.records) == 10
+    assert stub.counts()["by_status"]["400"] <= 8  # learnt once, by those in flight
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:9/v1", "no connection to http://127.0.0.1:9/v1: "),
+        ("http://nowhere.invalid/v1", "no connection to http://nowhere.invalid/v1: "),
+        ("127.0.0.1:9/v1", "'127.0.0.1:9/v1' is no server's address: expected http://HOST[:PORT]/v1"),
+        ("localhost", "'localhost' is no server's address"),
+        ("", "'' is no server's address"),
+        ("http://", "'http://' is no server's address"),
+        ("http://127.0.0.1:99999/v1", "is no server's address"),
+        ("http://127.0.0.1:x/v1", "is no server's address"),
+        ("ftp://127.0.0.1/v1", "is no server's address"),
+        (f"http://me:{KEY}@127.0.0.1:9/v1", "'127.0.0.1:9/v1' is no server's address"),
+    ],
+)
+def test_addresses_that_lead_nowhere(tmp_path: Path, url: str, why: str) -> None:
+    for ran in (personas(tmp_path, url), personas(tmp_path, url, "--rejects", "r.jsonl")):
+        assert (ran.status, ran.out) == (1, b"") and why in ran.err.splitlines()[-1]
+
+
+def test_several_servers_share_the_calls(tmp_path: Path, stub: Stub, sound: bytes) -> None:
+    with running() as other:
+        ran = personas(tmp_path, stub.url, "--base-url", other.url)
+        assert ran.out == sound
+        assert stub.counts()["requests"] == other.counts()["requests"] == 8
+
+
+# ---- a server of our own, which answers what we like ---------------------------------------------------------------
+
+
+class Answers(HTTPServer):
+    """Answers each request with the next of `given`: (status, headers, body); keeps the requests' bodies."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.given: list[tuple[int, dict[str, str], bytes]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Answers
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.headers.append(dict(self.headers))
+        status, headers, body = self.server.given.pop(0)
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(openai, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(openai, "LONGEST_WAIT", 0.01)
+    with Answers() as answers:
+        thread = threading.Thread(target=answers.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield answers
+        answers.shutdown()
+        thread.join()
+
+
+def reply(text: str | None = "yes", **message: Any) -> tuple[int, dict[str, str], bytes]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": "stop"}
+    return 200, {}, orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
+
+
+def problem(status: int, message: str, code: str | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    return status, headers, orjson.dumps({"error": {"message": message, "code": code}})
+
+
+def ask(server: Answers, *answers: tuple[int, dict[str, str], bytes], **request: Any) -> Completion:
+    server.given = list(answers)
+
+    async def inside() -> Completion:
+        backend = OpenAIBackend("m", (f"http://127.0.0.1:{server.server_port}/v1/",))
+        try:
+            return await backend.complete(Request([{"role": "user", "content": "?"}], call="a/b/c/0", **request))
+        finally:
+            await backend.close()
+
+    return asyncio.run(inside())
+
+
+def test_what_is_sent(server: Answers) -> None:
+    schema = {"title": "city", "type": "object"}
+    completion = ask(server, reply(), schema=schema, seed=7, max_tokens=9, temperature=0.0)
+    assert completion.text == "yes" and completion.usage.prompt == 3
+    assert server.bodies == [
+        {
+            "messages": [{"role": "user", "content": "?"}],
+            "model": "m",
+            "max_tokens": 9,
+            "temperature": 0.0,
+            "seed": 7,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "city", "strict": True, "schema": schema},
+            },
+        }
+    ]
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_parameter_that_the_server_does_not_take_is_left_out(server: Answers) -> None:
+    refused = [
+        problem(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+        problem(400, "Unrecognized request argument supplied: seed"),
+        problem(422, "response_format of type json_schema is not supported"),
+    ]
+    ask(server, *refused, reply(), schema={"type": "object"}, seed=7, max_tokens=9)
+    last = server.bodies[-1]
+    assert "seed" not in last and "max_tokens" not in last and last["max_completion_tokens"] == 9
+    assert last["response_format"] == {"type": "json_object"} and '{"type":"object"}' in last["messages"][-1]["content"]
+
+
+def test_a_refusal_that_no_parameter_explains_is_not_repeated(server: Answers) -> None:
+    with pytest.raises(ModelError, match="the server answers 400: Your request was flagged"):
+        ask(server, problem(400, "Your request was flagged by our safety system."))
+    assert len(server.bodies) == 1
+
+
+def test_a_parameter_that_is_refused_for_ever_is_given_up(server: Answers) -> None:
+    with pytest.raises(ModelError, match=r"refuses a parameter: bad max_tokens \(tried 8 times\)"):
+        ask(server, *[problem(400, "bad max_tokens")] * 8, max_tokens=9)
+
+
+def test_an_empty_account_stops_the_run(server: Answers) -> None:
+    with pytest.raises(BackendError, match="no quota left: You exceeded"):
+        ask(server, problem(429, "You exceeded your current quota.", "insufficient_quota"))
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"{}", b'{"choices":null}', b'{"choices":[1]}', b"\xff",
+                                  b'{"choices":[{}]}', b'{"choices":[{"message":null}]}', b'{"choices":{}}',
+                                  b'{"choices":[{"message":{"content":null}}]}', b'{"choices":[{"message":{"content":[1]}}]}',
+                                  b'{"choices":[{"message":{"content":"x"}}],"usage":[]}'])  # fmt: skip
+def test_a_reply_of_another_shape_is_asked_for_again(server: Answers, body: bytes) -> None:
+    assert ask(server, (200, {}, body), reply()).text == ("yes" if b'"x"}}' not in body else "x")
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[1]", b'"no"', b'{"error":"no"}', b'{"error":null}', b"<h1>no</h1>",
+                                  b"\xff\xfe", b'{"detail":[{"msg":"no"}]}', b'{"message":"no","code":7}'])  # fmt: skip
+@pytest.mark.parametrize("status", [400, 500])
+def test_errors_of_other_shapes_are_one_line(server: Answers, body: bytes, status: int) -> None:
+    with pytest.raises(ModelError) as caught:
+        ask(server, *[(status, {}, body)] * 8)
+    assert f"the server answers {status}" in caught.value.message and "\n" not in caught.value.message
+
+
+def test_a_server_that_echoes_the_key(server: Answers) -> None:
+    said = f"You sent Authorization: Bearer {KEY} and that's bad."
+    for answer in (problem(400, said), problem(500, said), (200, {}, said.encode()), (400, {}, said.encode())):
+        with pytest.raises((ModelError, BackendError)) as caught:
+            ask(server, *[answer] * 8)
+        assert KEY not in caught.value.message and "[key]" in caught.value.message
+
+
+def test_the_wait_that_a_server_asks_for(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr("pmem.backends.openai.asyncio.sleep", sleep)
+    monkeypatch.setattr(openai, "LONGEST_WAIT", 60.0)
+    limited = [problem(429, "slow down", **{"Retry-After": value}) for value in ("7", "0.25", "100000", "-3")]
+    ask(server, *limited, problem(429, "", **{"retry-after-ms": "1500"}), reply())
+    assert waited == [7, 0.25, 120, 0, 1.5]
+    waited.clear()
+    monkeypatch.setattr(openai, "FIRST_WAIT", 0.5)
+    ask(server, *[problem(500, "")] * 5, problem(503, "", **{"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), reply())
+    assert [0.5 <= wait / expected <= 1.5 for wait, expected in zip(waited, (0.5, 1, 2, 4, 8, 16), strict=True)]
+
+
+def test_headers_of_waiting() -> None:
+    assert _retry_after({"RETRY-AFTER": "3"}) == 3
+    assert _retry_after({"Retry-After": "soon"}) is None
+    assert _retry_after({"retry-after-ms": "20", "retry-after": "9"}) == pytest.approx(0.02)
+    assert _retry_after({}) is None
