@@ -94,6 +94,19 @@ def bash(line: str, *, folder: Path, env: dict[str, str] | None = None) -> Ran:
     return ended(start("bash", "-c", line, folder=folder, env=env, stdin=subprocess.DEVNULL))
 
 
+PEAK = "print('peak', *[line for line in open('/proc/self/status') if 'VmHWM' in line], file=sys.stderr)"
+"""Code that says a process's peak of memory; `ru_maxrss` would count the process that it was forked from."""
+
+
+def peak(code: str, *arguments: str, folder: Path) -> int:
+    """MiB of memory that Python took at most to run the code (which has `sys` imported)."""
+    lines = [f"    {line}" for line in code.splitlines()]
+    code = "\n".join(["import sys", "try:", *lines, "finally:", f"    {PEAK}"])
+    ran = ended(start(sys.executable, "-c", code, *arguments, folder=folder), seconds=100)
+    assert ran.status == 0, ran.err
+    return int(ran.err.split("VmHWM:")[1].split()[0]) // 1024
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait until something holds."""
     until = time.monotonic() + seconds
