@@ -68,7 +68,7 @@ def faults(json_schema: dict[str, Any], value: Any) -> Iterator[Fault]:
         deepest = error
         while deepest.context:
             deepest = best_match(deepest.context, key=relevance) or deepest.context[0]
-        yield Fault(_pointer(deepest.absolute_path), _in_words(deepest))
+        yield Fault(_pointer(deepest.absolute_path), plain(_in_words(deepest), 1000))
 
 
 def first_fault(json_schema: dict[str, Any], value: Any) -> Fault:
@@ -78,13 +78,13 @@ def first_fault(json_schema: dict[str, Any], value: Any) -> Fault:
     import jsonschema_rs  # the two differ in corners, such as a newline at the end of a pattern's match
 
     error = next(jsonschema_rs.validator_for(json_schema).iter_errors(value))
-    return Fault(_pointer(error.instance_path), error.message[:200])
+    return Fault(_pointer(error.instance_path), plain(error.message))
 
 
 def wrong_type(expected: tuple[str, ...], found: Any) -> str:
     """What to say when another type of record came: which was expected, which came, which command makes it."""
     wanted = " or ".join(expected)
-    came = f"a {found['type']} record" if _typed(found) else f"{_kind_of(found)} without a type"
+    came = f"a {plain(found['type'], 40)} record" if _typed(found) else f"{_kind_of(found)} without a type"
     if len(expected) == len(TYPES):
         return f"expected a record of one of the types {', '.join(TYPES)}; found {came}"
     makers = [f"`pmem {MAKERS[kind]}`" for kind in expected if kind in MAKERS]
@@ -101,8 +101,14 @@ def _kind_of(value: Any) -> str:
     return names.get(type(value), "null" if value is None else "a JSON number")
 
 
+def plain(text: str, width: int = 200) -> str:
+    """Text for a line of a message: no line breaks or other control characters, and cut to a width."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:width])
+    return shown if len(text) <= width else shown[:-1] + "…"
+
+
 def _pointer(path: Any) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return plain("".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path))
 
 
 def _short(value: Any, width: int = 80) -> str:

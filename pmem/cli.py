@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -86,6 +87,7 @@ def _ending_well() -> Iterator[None]:
             raise SystemExit(0) from None
         raise errors.OutputError(f"standard output: can't be written: {fault.strerror}") from None
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what remains to be done takes no time
         raise SystemExit(errors.INTERRUPTED) from None
 
 

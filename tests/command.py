@@ -48,6 +48,10 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return keep | own | more
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests run in a shell's background; children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(
     *command: str | Path, folder: Path, env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
@@ -58,7 +62,6 @@ def start(
         cwd=folder,
         env=environment(folder, **(env or {})),
         bufsize=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{**pipes, **options},
     )
 

@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import random
 import signal
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -169,15 +170,41 @@ def test_ctrl_c_tears_no_line_where_the_reader_is_slow(tmp_path: Path) -> None:
         assert 0 < len(whole) < 20 and big.startswith(first + ran.out)
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_reader(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["filter", "personas"])
+def test_a_second_ctrl_c_does_not_wait_for_the_reader(tmp_path: Path, command: str, stub: Stub) -> None:
+    arguments = ["in.jsonl"] if command == "filter" else ["people", *asking(stub)]
     (tmp_path / "in.jsonl").write_bytes(lines(map(question, range(2000))))
-    child = start(*PMEM, "filter", "in.jsonl", folder=tmp_path)
-    time.sleep(0.5)
-    for _ in range(6):
+    (tmp_path / "people").write_bytes(people(60))
+    child = start(*PMEM, command, *arguments, folder=tmp_path)
+    assert child.stdout
+    wait_for(lambda: unread(child.stdout) > 60_000)  # type: ignore[arg-type]
+    for _ in range(2):
         child.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-    assert child.wait(5) in (130, -signal.SIGINT)
-    child.communicate()
+        time.sleep(0.2)
+    assert child.wait(5) == 130
+    assert ended(child).err.count("\n") <= 1
+
+
+def test_ctrl_c_again_and_again_is_taken_calmly(tmp_path: Path, stub: Stub) -> None:
+    draw = random.Random(1)
+    (tmp_path / "in.jsonl").write_bytes(lines(map(question, range(5000))))
+    (tmp_path / "people").write_bytes(people(60))
+    begun: dict[str, Callable[[], bool]] = {
+        "filter in.jsonl -o out": (tmp_path / "out.part").exists,
+        f"personas people {' '.join(asking(stub))} --no-cache": lambda: stub.counts()["requests"] > 20,
+    }
+    for command in list(begun) * 4:
+        stub.restart(latency=20, jitter=30)
+        child = start(*PMEM, *command.split(), folder=tmp_path, stdout=subprocess.DEVNULL)
+        wait_for(begun[command])
+        time.sleep(draw.random() / 20)
+        for _ in range(3):
+            child.send_signal(signal.SIGINT)
+            time.sleep(draw.choice([0, 0.001, 0.01, 0.05]))
+        assert child.wait(5) in (130, 0, -signal.SIGINT)  # 0: it was done before
+        ended(child)  # without a traceback
+        for file in tmp_path.glob("out*"):
+            file.unlink()
 
 
 def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path: Path) -> None:

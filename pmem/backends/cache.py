@@ -17,6 +17,8 @@ from pmem.errors import OutputError
 
 Row = tuple[bytes, str, int, bytes]  # key, model, when it was made (Unix seconds), value
 
+PATIENCE = 60.0
+"""Seconds to wait for other processes that write to the file."""
 TABLE = "create table if not exists reply(key blob primary key, model text, made integer, value blob)"
 
 
@@ -54,8 +56,17 @@ class Cache:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
-        db.execute("pragma journal_mode=wal")
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                db.execute("pragma journal_mode=wal")
+                break
+            except sqlite3.OperationalError as fault:
+                # a change of mode doesn't wait for the other commands of a pipeline that begin the file just now
+                if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
         db.execute("pragma synchronous=normal")
         db.execute(TABLE)
         return db

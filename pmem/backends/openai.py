@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from pmem.backends.base import Completion, Likelihood, Request, Usage
+from pmem.check import plain
 from pmem.errors import BackendError, ModelError
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -225,10 +226,10 @@ def _error_of(raw: bytes) -> tuple[str, str]:
         body = orjson.loads(raw)
         error = body.get("error", body)
         if isinstance(error, dict):
-            return str(error.get("code") or ""), str(error.get("message") or error)[:300]
-        return "", str(error)[:300]
+            return str(error.get("code") or ""), plain(str(error.get("message") or error), 300)
+        return "", plain(str(error), 300)
     except (orjson.JSONDecodeError, AttributeError):
-        return "", raw[:200].decode("utf-8", "replace")
+        return "", plain(raw[:1000].decode("utf-8", "replace").strip())
 
 
 def _retry_after(headers: dict[str, str]) -> float | None:

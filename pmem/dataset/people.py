@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from pmem.backends.model import Invalid
+from pmem.check import plain
 from pmem.dataset import preferences as taste
 from pmem.dataset.preferences import Setup
 from pmem.draws import Draw, make_id
@@ -59,7 +60,8 @@ def _seed_of(line: bytes) -> tuple[str, int | None]:
         raise RecordError(f"not JSON: {fault}", reason="json") from None
     if isinstance(value, dict):
         if isinstance(value.get("type"), str):
-            raise RecordError(f"expected a line that describes a person, found a {value['type']} record", reason="type")
+            found = plain(value["type"], 40)
+            raise RecordError(f"expected a line that describes a person, found a {found} record", reason="type")
         occurrence = value.get("occurrence")
         value = value.get("persona", value.get("input persona"))
     else:

@@ -9,8 +9,9 @@ import orjson
 
 from pmem import check, errors
 from pmem.errors import InputError, PmemError, RecordError
+from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink, Unbroken
+from pmem.stream.sink import Sink
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -118,49 +119,58 @@ class Pipe:
     def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
         """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
         self._start([reads], None)
-        loads, counts, left = orjson.loads, self.counts, self.limit
+        left = self.limit
         try:
-            for file, number, lines in self.chunks if left != 0 else ():
-                valid = check.validator(reads)
-                kept: list[bytes] = []
-                before = counts["in"]
-                try:
-                    for place, line in enumerate(lines, number):
-                        if left is not None and not line.isspace():
-                            if left == 0:
-                                break
-                            left -= 1 if line else 0
-                        try:
-                            record = loads(line)
-                            sound = record["type"] == reads and valid(record)
-                        except (ValueError, KeyError, TypeError):
-                            sound = False
-                        if not sound:  # the slow way says what is wrong, or unwraps a reject that came in again
-                            if not line or line.isspace():
-                                continue
-                            entry = self.reader.entry(line, file, place)
-                            if isinstance(entry, Torn):
-                                counts["in"] += 1
-                                self._reject(entry.entry, entry.fault)
-                                continue
-                            record, line = entry.record, orjson.dumps(entry.record)
-                        counts["in"] += 1
-                        reason = keep(record)
-                        if reason is None:
-                            kept.append(line)
-                        else:
-                            self._drop(record, reason)
-                finally:  # what stood before a faulty line goes out, however the input was cut into batches
-                    self._pass_on(kept)
-                self.bar.advance(counts["in"] - before)
-                if left == 0:
-                    break
+            with two_at_most():
+                for file, number, lines in self.chunks if left != 0 else ():
+                    left = self._sift_batch(file, number, lines, keep, left)
+                    if left == 0:
+                        break
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
 
+    def _sift_batch(
+        self, file: str, number: int, lines: list[bytes], keep: Callable[[Record], str | None], left: int | None
+    ) -> int | None:
+        """Pass on what `keep` keeps of some lines; how many records may still be read, where there is a limit."""
+        loads, counts, kind = orjson.loads, self.counts, self.reader.reads[0]
+        valid = check.validator(kind)
+        kept: list[bytes] = []
+        before = counts["in"]
+        try:
+            for place, line in enumerate(lines, number):
+                if left is not None and not line.isspace():
+                    if left == 0:
+                        break
+                    left -= 1 if line else 0
+                try:
+                    record = loads(line)
+                    sound = record["type"] == kind and valid(record)
+                except (ValueError, KeyError, TypeError):
+                    sound = False
+                if not sound:  # the slow way says what is wrong, or unwraps a reject that came in again
+                    if not line or line.isspace():
+                        continue
+                    entry = self.reader.entry(line, file, place)
+                    if isinstance(entry, Torn):
+                        counts["in"] += 1
+                        self._reject(entry.entry, entry.fault)
+                        continue
+                    record, line = entry.record, orjson.dumps(entry.record)
+                counts["in"] += 1
+                reason = keep(record)
+                if reason is None:
+                    kept.append(line)
+                else:
+                    self._drop(record, reason)
+        finally:  # what stood before a faulty line goes out, however the input was cut into batches
+            self._pass_on(kept)
+        self.bar.advance(counts["in"] - before)
+        return left
+
     def _pass_on(self, lines: list[bytes]) -> None:
-        with Unbroken():
+        with unbroken():
             if lines:
                 self.out.write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
@@ -239,21 +249,22 @@ class Pipe:
 
         source = (from_thread if self.chunks.blocking else directly)(self._entries())
         valid = check.validator(writes)
-        try:
-            async with aclosing(in_order(arrange(source), attempt, 2 * self.jobs, self.out.flush)) as done:
-                async for item, task in done:
-                    entries = item if isinstance(item, list) else [item]
-                    try:
-                        made = task.result()
-                    except RecordError as fault:
-                        for entry in entries:
-                            self._reject(entry.entry if isinstance(entry, Torn) else entry, fault)
-                        self.bar.advance()
-                        continue
-                    self._emit(made if isinstance(made, Made) else Made([made]), entries, writes, valid)
-        finally:
-            for model in self.attached:
-                await model.close()
+        with two_at_most():
+            try:
+                async with aclosing(in_order(arrange(source), attempt, 2 * self.jobs, self.out.flush)) as done:
+                    async for item, task in done:
+                        entries = item if isinstance(item, list) else [item]
+                        try:
+                            made = task.result()
+                        except RecordError as fault:
+                            for entry in entries:
+                                self._reject(entry.entry if isinstance(entry, Torn) else entry, fault)
+                            self.bar.advance()
+                            continue
+                        self._emit(made if isinstance(made, Made) else Made([made]), entries, writes, valid)
+            finally:
+                for model in self.attached:
+                    await model.close()
 
     def _emit(self, made: Made, entries: list[Entry], writes: str, valid: Callable[[Any], bool]) -> None:
         for record in made.records:

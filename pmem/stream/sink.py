@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 from typing import IO, TYPE_CHECKING, Any
 
 from pmem.errors import OutputError
@@ -12,29 +11,6 @@ if TYPE_CHECKING:
 
 
 BUFFER = 1 << 18
-
-
-class Unbroken:
-    """Holds a Ctrl-C back while lines are written, so that none is torn. A second one is not held back."""
-
-    def __init__(self) -> None:
-        self._held = False
-
-    def __enter__(self) -> None:
-        self._usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._usual:
-            signal.signal(signal.SIGINT, self._hold)
-
-    def _hold(self, _number: int, _frame: object) -> None:
-        if self._held:
-            raise KeyboardInterrupt
-        self._held = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._held:
-            raise KeyboardInterrupt
 
 
 class Sink:
