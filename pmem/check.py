@@ -27,6 +27,10 @@ class Fault(NamedTuple):
     pointer: str
     message: str
 
+    def __str__(self) -> str:
+        """The message, with the pointer before it where there is one."""
+        return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
 
 def schema_dir() -> "Path":
     """Where the schemas are: inside the package in a wheel, beside it in a checkout."""

@@ -62,6 +62,10 @@ class RecordError(Exception):
         self.pointer = pointer
         self.call = call
 
+    def __str__(self) -> str:
+        """The message, with the place inside the record before it where there is one."""
+        return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
 
 class ModelError(RecordError):
     """The model failed for this record, after its retries."""

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tests.stub import Stub
+
 RECORDS = Path(__file__).parent / "records"
 KEY = "sk-never-to-be-seen-0123456789"
 """The key of every child: `pmem` below fails if it shows up in what the child says."""
@@ -151,3 +153,8 @@ def question(number: int, *, passes: bool = True) -> dict[str, Any]:
 def people(count: int) -> bytes:
     """Lines that describe persons, for `pmem personas`."""
     return b"".join(b"A beekeeper of %d years who repairs clocks.\n" % (20 + n) for n in range(count))
+
+
+def asking(stub: Stub) -> list[str]:
+    """The options that make a stub server the model."""
+    return ["-m", "openai:stub", "--base-url", stub.url]

@@ -1,8 +1,11 @@
 """Options and fixtures of the whole suite."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.stub import Stub, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,3 +21,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def accept(request: pytest.FixtureRequest) -> bool:
     """Whether golden tests write what they got instead of comparing it."""
     return bool(request.config.getoption("--accept"))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stub]:
+    """A stub server for all tests of a file."""
+    with running() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(shared: Stub) -> Stub:
+    """The file's stub server, with its counts and options as at the start."""
+    shared.restart()
+    return shared

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,10 @@ from pmem.backends.cache import Cache, default_path
 from pmem.backends.model import Model, Reply
 from pmem.errors import ModelError, OutputError
 from tests.command import KEY, PMEM, bash, ended, people, pmem, start
-from tests.stub import Stub, running
+from tests.stub import Stub
 
 CALLS = 8
 """Calls that `pmem personas` makes for one person."""
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared: Stub) -> Stub:
-    shared.restart()
-    return shared
 
 
 def personas(stub: Stub, *options: str) -> list[str]:
@@ -254,7 +242,7 @@ class Slow:
         return Completion(self.answer(request))
 
     async def likelihood(self, request: Request, texts: list[str]) -> list[Likelihood]:
-        raise NotImplementedError
+        raise AssertionError("nobody asks for likelihoods here")
 
     async def close(self) -> None:
         pass

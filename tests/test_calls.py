@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from pmem.backends.cache import Cache
 from pmem.backends.model import Model, NoValidReply, Reply
 from pmem.backends.openai import OpenAIBackend
 from pmem.errors import BackendError, ModelError
-from tests.stub import Stub, running
+from tests.stub import Stub
 
 KEY = "sk-secret-of-the-tests"
 SCHEMA = {
@@ -25,19 +24,12 @@ SCHEMA = {
 }
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
 @pytest.fixture
-def stub(shared: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
+def stub(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(openai, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(openai, "LONGEST_WAIT", 0.01)
-    shared.restart()
-    return shared
+    return stub
 
 
 def chat(

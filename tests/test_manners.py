@@ -7,7 +7,6 @@ import select
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -15,8 +14,22 @@ import pytest
 import zstandard
 
 from pmem.cli import COMMANDS
-from tests.command import PMEM, bash, ended, lines, peak, people, pmem, question, records, sample, start, wait_for
-from tests.stub import Stub, running
+from tests.command import (
+    PMEM,
+    asking,
+    bash,
+    ended,
+    lines,
+    peak,
+    people,
+    pmem,
+    question,
+    records,
+    sample,
+    start,
+    wait_for,
+)
+from tests.stub import Stub
 
 KEPT = [question(n) for n in range(5)]
 DROPPED = [question(n, passes=False) for n in range(5, 8)]
@@ -33,22 +46,6 @@ def needs(command: str) -> list[str]:
         if command in ASKING
         else []
     )
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared: Stub) -> Stub:
-    shared.restart()
-    return shared
-
-
-def asking(stub: Stub) -> list[str]:
-    return ["-m", "openai:stub", "--base-url", stub.url]
 
 
 # ---- files come to be when all is done ---------------------------------------------------------------------------

@@ -19,18 +19,6 @@ from tests.command import KEY, Ran, people, pmem, records
 from tests.stub import Stub, running
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared: Stub) -> Stub:
-    shared.restart()
-    return shared
-
-
 def personas(folder: Path, url: str, *options: str, env: dict[str, str] | None = None, count: int = 2) -> Ran:
     run = ["personas", "-m", "openai:stub", "--base-url", url, "--no-cache", *options]
     return pmem(*run, folder=folder, input=people(count), hurried=True, env=env)

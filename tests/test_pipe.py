@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pmem.errors import BackendError, InputError, OutputError, PmemError, RecordError
 from pmem.stream import source
 from pmem.stream.interrupts import at_once, two_at_most, unbroken
-from pmem.stream.pipe import _grouped
+from pmem.stream.made import grouped
 from pmem.stream.sink import Sink
 from pmem.stream.source import Chunks, Entry, Reader, Torn
 from pmem.stream.window import directly, from_thread, in_order
@@ -353,7 +353,7 @@ def test_groups_are_neighbours_however_they_come(marks: list[tuple[str, bool]]) 
             yield batch
 
     async def run() -> list[Any]:
-        return [group async for batch in _grouped(given(), "k") for group in batch]
+        return [group async for batch in grouped(given(), "k") for group in batch]
 
     groups = asyncio.run(run())
     assert [entry for group in groups for entry in (group if isinstance(group, list) else [group])] == entries

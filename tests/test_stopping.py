@@ -8,31 +8,28 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from tests.command import PMEM, Ran, bash, ended, lines, people, pmem, question, records, sample, start, wait_for
-from tests.stub import Stub, running
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared: Stub) -> Stub:
-    shared.restart()
-    return shared
-
-
-def asking(stub: Stub) -> list[str]:
-    return ["-m", "openai:stub", "--base-url", stub.url]
-
+from tests.command import (
+    PMEM,
+    Ran,
+    asking,
+    bash,
+    ended,
+    lines,
+    people,
+    pmem,
+    question,
+    records,
+    sample,
+    start,
+    wait_for,
+)
+from tests.stub import Stub
 
 # ---- readers that leave ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -111,18 +110,6 @@ def ask_all(url: str, *bodies: dict[str, Any], timeout: float = 5, at_once: int 
 
 def ask(url: str, body: dict[str, Any], **options: Any) -> Answer:
     return ask_all(url, body, **options)[0]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared: Stub) -> Stub:
-    shared.restart()
-    return shared
 
 
 def test_replies_depend_on_the_body_alone(stub: Stub) -> None:

@@ -185,9 +185,7 @@ class Model:
             except orjson.JSONDecodeError as fault:
                 raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
             if not self._validator(schema)(value):
-                fault_ = check.first_fault(schema, value)
-                place = f"{fault_.pointer}: " if fault_.pointer else ""
-                raise Invalid(place + fault_.message)
+                raise Invalid(str(check.first_fault(schema, value)))
         if accept:
             accept(completion.text if schema is None else value)
         return value

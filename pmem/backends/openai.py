@@ -187,7 +187,7 @@ class OpenAIBackend:
         raise ModelError(f"openai:{self.name}: the server answers {status}: {message}", call=request.call)
 
     def _adapt(self, message: str) -> bool:
-        """Leave out what the server says it doesn't take; False if that was tried, or it says something else.
+        """Leave out, or put otherwise, the parameter that the server says it doesn't take; False if it names none.
 
         Several calls in flight may be refused for the same parameter: each of them is worth one more try.
         """

@@ -1,15 +1,13 @@
 """A persona's conversations: one preference each, shown between the lines of something else that the user wants."""
 
-import asyncio
 from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Invalid, Model
 from pmem.draws import Draw, make_id
-from pmem.errors import ModelError
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, nested, user
-from pmem.stream.pipe import Failure, Made
+from pmem.stream.made import Made, gathered
 
 TURNS = {2: 50, 3: 25, 4: 15, 5: 6, 6: 4}
 """Weights of lengths in turns (a user message with its reply); 2 to 6 as in the paper, section 2.2."""
@@ -98,16 +96,7 @@ def _with_secrets(made: list[Plan], persona: dict[str, Any], seed: int) -> list[
 async def conversations(persona: dict[str, Any], items: list[str] | None, setup: Setup) -> Made:
     """All conversations of a persona (or those named), and the parts for which the model failed."""
     wanted = [plan for plan in plans(persona, setup.seed) if items is None or plan.item in items]
-    results = await asyncio.gather(*(_attempt(persona, plan, setup) for plan in wanted))
-    failures = [result for result in results if isinstance(result, Failure)]
-    return Made([result for result in results if not isinstance(result, Failure)], failures)
-
-
-async def _attempt(persona: dict[str, Any], plan: Plan, setup: Setup) -> dict[str, Any] | Failure:
-    try:
-        return await _conversation(persona, plan, setup)
-    except ModelError as fault:
-        return Failure(plan.item, fault)
+    return await gathered({plan.item: _conversation(persona, plan, setup) for plan in wanted})
 
 
 @cache

@@ -14,7 +14,7 @@ from pmem.dataset.preferences import Setup
 from pmem.draws import Draw, make_id
 from pmem.errors import RecordError
 from pmem.prompts.replies import TEXT, closed, listed, user
-from pmem.stream.pipe import Made
+from pmem.stream.made import Made
 
 SECRET_SHARE = 0.1
 """Secrets per preference: about a tenth of conversations carry one (SYSTEM: sensitive information)."""

@@ -3,17 +3,16 @@
 The option cases are SYSTEM's table "What the four options are": own, updated, forgotten, other, sensitive.
 """
 
-import asyncio
 from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Invalid, Model
+from pmem.choices import LETTERS
 from pmem.draws import Draw, make_id
-from pmem.errors import ModelError
 from pmem.lists import languages
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, user
-from pmem.stream.pipe import Failure, Group, Made
+from pmem.stream.made import Group, Made, gathered
 
 MADE = {
     "own": {"random_preference": "random_preference", "stereotype": "stereotype", "generic": "generic"},
@@ -75,16 +74,7 @@ async def questions(group: Group, setup: Setup) -> Made:
     """Every question about a persona's histories (or those named), and the parts for which the model failed."""
     histories = group.records
     wanted = [target for target in targets(histories[0]) if group.items is None or target.item in group.items]
-    results = await asyncio.gather(*(_attempt(histories, target, setup) for target in wanted))
-    failures = [result for result in results if isinstance(result, Failure)]
-    return Made([result for result in results if not isinstance(result, Failure)], failures)
-
-
-async def _attempt(histories: list[dict[str, Any]], target: Target, setup: Setup) -> dict[str, Any] | Failure:
-    try:
-        return await _question(histories, target, setup)
-    except ModelError as fault:
-        return Failure(target.item, fault)
+    return await gathered({target.item: _question(histories, target, setup) for target in wanted})
 
 
 @cache
@@ -134,7 +124,7 @@ async def _question(histories: list[dict[str, Any]], target: Target, setup: Setu
         "answer": texts["right"],
         "distractors": [{"text": texts[name], "made": made} for name, made in MADE[target.case].items()],
         "options": options,
-        "gold": describe.LETTERS[options.index(texts["right"])],
+        "gold": LETTERS[options.index(texts["right"])],
         "snippet": snippet,
         "histories": {history["window"]: _reference(history, target) for history in histories},
         "split": None,

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, NoValidReply
+from pmem.choices import LETTERS
 from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, VERDICT, closed, user
@@ -32,14 +33,14 @@ class Ballot(NamedTuple):
 
 async def judged(qa: dict[str, Any], setup: Setup) -> dict[str, Any]:
     """The question with its votes; votes of earlier judging are replaced."""
-    blind, others = _blind(qa, setup), _others(qa, setup)
+    blind, others = _blind(qa), _others(qa, setup)
     cast = [_blind_vote(qa, turn, letters, setup) for turn, letters in enumerate(blind)]
     cast += [_vote(qa, ballot, setup) for ballot in others]
     votes = await asyncio.gather(*cast)
     return {**qa, "votes": [*votes, _length_vote(qa)]}
 
 
-def _blind(qa: dict[str, Any], setup: Setup) -> list[list[int]]:
+def _blind(qa: dict[str, Any]) -> list[list[int]]:
     """Orders of the options for the blind tries: a rotation each, so that the right one stands once everywhere."""
     count = len(qa["options"])
     return [[(place + turn) % count for place in range(count)] for turn in range(BLIND_TRIES)]
@@ -47,7 +48,7 @@ def _blind(qa: dict[str, Any], setup: Setup) -> list[list[int]]:
 
 @cache
 def _choice(count: int) -> dict[str, Any]:
-    return closed("choice", {"reason": TEXT, "choice": {"type": "string", "enum": list(describe.LETTERS[:count])}})
+    return closed("choice", {"reason": TEXT, "choice": {"type": "string", "enum": list(LETTERS[:count])}})
 
 
 async def _blind_vote(qa: dict[str, Any], turn: int, order: list[int], setup: Setup) -> dict[str, Any]:
@@ -58,7 +59,7 @@ async def _blind_vote(qa: dict[str, Any], turn: int, order: list[int], setup: Se
         reply = await setup.model.chat(user(prompt), call=call, n=turn, schema=_choice(len(order)))
     except NoValidReply as fault:
         return _ballot_paper("blind", turn, setup, "unclear", None, fault.message)
-    chosen = describe.LETTERS[order[describe.LETTERS.index(reply.parsed["choice"])]]
+    chosen = LETTERS[order[LETTERS.index(reply.parsed["choice"])]]
     verdict = "fail" if chosen == qa["gold"] else "pass"
     return _ballot_paper("blind", turn, setup, verdict, chosen, reply.parsed["reason"])
 
@@ -70,9 +71,9 @@ def _others(qa: dict[str, Any], setup: Setup) -> list[Ballot]:
     fields["knowledge"] = describe.knowledge(qa)
     ballots = []
     for check in CHECKS[1:]:
-        about = [letter for letter in describe.LETTERS[: len(qa["options"])] if letter != qa["gold"]]
+        about = [letter for letter in LETTERS[: len(qa["options"])] if letter != qa["gold"]]
         for option in about if check == "distractors" else [None]:
-            text = qa["options"][describe.LETTERS.index(option)] if option else ""
+            text = qa["options"][LETTERS.index(option)] if option else ""
             prompt = setup.prompts.render(f"judge/{check}", option=text, **fields)
             ballots += [Ballot(check, n, prompt, option) for n in range(setup.votes)]
     return ballots
@@ -94,7 +95,7 @@ def _ballot_paper(check: str, n: int, setup: Setup, verdict: str, choice: str | 
 def _length_vote(qa: dict[str, Any]) -> dict[str, Any]:
     """A vote by a rule, not a model: does the right option's length give it away?"""
     lengths = [len(option) for option in qa["options"]]
-    right = lengths.pop(describe.LETTERS.index(qa["gold"]))
+    right = lengths.pop(LETTERS.index(qa["gold"]))
     low, high = SHORTEST * min(lengths), LONGEST * max(lengths)
     verdict = "pass" if low <= right <= high else "fail"
     reason = f"the right option has {right} characters, the others {min(lengths)} to {max(lengths)}"

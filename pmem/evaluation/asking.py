@@ -1,17 +1,16 @@
 """One question to one model in one context: the messages, the call, the score, the result record."""
 
-import asyncio
 from typing import Any, NamedTuple
 
 from pmem.backends.base import Message, Prefix
 from pmem.backends.model import Model
 from pmem.draws import make_id
-from pmem.errors import ModelError, RecordError
+from pmem.errors import RecordError
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
 from pmem.reward import mcq, open_ended
 from pmem.stream.lookup import Lookup
-from pmem.stream.pipe import Failure, Made
+from pmem.stream.made import Made, gathered
 
 
 class Setup(NamedTuple):
@@ -47,16 +46,7 @@ async def results(qa: dict[str, Any], contexts: list[str] | None, setup: Setup) 
             "a question without options can only be asked with --mode open", reason="schema", pointer="/options"
         )
     wanted = [context for context in setup.contexts if contexts is None or context in contexts]
-    made = await asyncio.gather(*(_attempt(qa, context, setup) for context in wanted))
-    failures = [one for one in made if isinstance(one, Failure)]
-    return Made([one for one in made if not isinstance(one, Failure)], failures)
-
-
-async def _attempt(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, Any] | Failure:
-    try:
-        return await _result(qa, await _scene(qa, context, setup), setup)
-    except ModelError as fault:
-        return Failure(context, fault)
+    return await gathered({context: _result(qa, context, setup) for context in wanted})
 
 
 async def _scene(qa: dict[str, Any], context: str, setup: Setup) -> Scene:
@@ -81,7 +71,8 @@ def _smallest(qa: dict[str, Any]) -> str:
     return min(sizes, key=lambda name: sizes[name]) if sizes else "32k"
 
 
-async def _result(qa: dict[str, Any], scene: Scene, setup: Setup) -> dict[str, Any]:
+async def _result(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, Any]:
+    scene = await _scene(qa, context, setup)
     call = f"eval/{qa['id']}/{setup.mode}-{scene.context}" + (f"-{scene.window}" if scene.window else "")
     if setup.mode == "open":
         said = await _open(qa, scene, setup, call)

@@ -23,6 +23,7 @@ class Prompts:
     def __init__(self, replaced: Path | None = None) -> None:
         self.replaced = replaced
         self._texts: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
         if replaced:
             self._refuse_strangers(replaced)
 
@@ -55,7 +56,12 @@ class Prompts:
 
         return FIELD.sub(filled, self.text(name)).strip()
 
+    def _hash(self, name: str) -> str:
+        if name not in self._hashes:
+            self._hashes[name] = fingerprint(self.text(name), 12)
+        return self._hashes[name]
+
     def provenance(self, stage: str, model: str, seed: int, names: Iterable[str]) -> dict[str, Any]:
         """A record's `provenance`: stage and version that made it, model, seed, and hashes of the prompts' texts."""
-        hashes = {name: fingerprint(self.text(name), 12) for name in sorted(names)}
+        hashes = {name: self._hash(name) for name in sorted(names)}
         return {"stage": stage, "pmem": pmem.__version__, "model": model, "prompts": hashes, "seed": seed}

@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from pmem.choices import LETTERS
 from pmem.prompts import Prompts
-
-LETTERS = "ABCDEFGHIJ"
 
 
 def person(persona: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import click
 import orjson
 
 from pmem import check
-from pmem.prompts.describe import LETTERS
+from pmem.choices import LETTERS
 from pmem.tokens import text_of
 
 Record = dict[str, Any]

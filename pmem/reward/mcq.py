@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from pmem.backends.base import Likelihood
-from pmem.choices import letter
-from pmem.prompts.describe import LETTERS
+from pmem.choices import LETTERS, letter
 
 
 class Score(NamedTuple):

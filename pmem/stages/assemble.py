@@ -4,8 +4,9 @@ import click
 
 from pmem import tokens
 from pmem.dataset.histories import Part, Setup, Window, histories, window
+from pmem.stream.made import Group, Made
 from pmem.stream.options import INPUT, seed_option, stream_options
-from pmem.stream.pipe import Group, Made, Pipe
+from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
 
 
@@ -35,7 +36,8 @@ def command(pipe: Pipe, windows: list[Window], filler: tuple[str, ...], tokenize
     `dropped`.
     """
     tokens.tokenizer(tokenizer)
-    parts = [Part(record, tokens.count_messages(record["messages"], tokenizer)) for record in records(filler, "filler")]
+    given = records(filler, "filler") if filler else ()
+    parts = [Part(record, tokens.count_messages(record["messages"], tokenizer)) for record in given]
     setup = Setup(windows, parts, tokenizer, seed)
     seen: set[str] = set()
     fill: list[float] = []

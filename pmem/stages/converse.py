@@ -8,8 +8,9 @@ from pmem.backends.model import Model
 from pmem.dataset.conversations import Setup, conversations
 from pmem.models import model_options
 from pmem.prompts import Prompts
+from pmem.stream.made import Made
 from pmem.stream.options import seed_option, stream_options
-from pmem.stream.pipe import Made, Pipe
+from pmem.stream.pipe import Pipe
 
 
 @click.command(epilog="Example: pmem converse personas.jsonl -m openai:gpt-5 -o conversations.jsonl")

@@ -11,8 +11,9 @@ from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.report.summary import Summary
 from pmem.stream.lookup import Lookup
+from pmem.stream.made import Made
 from pmem.stream.options import histories_option, seed_option, stream_options
-from pmem.stream.pipe import Made, Pipe
+from pmem.stream.pipe import Pipe
 
 
 @click.command(

@@ -11,8 +11,9 @@ from pmem.dataset.preferences import KINDS, Setup
 from pmem.errors import PmemError
 from pmem.models import model_options
 from pmem.prompts import Prompts
+from pmem.stream.made import Made
 from pmem.stream.options import seed_option, stream_options
-from pmem.stream.pipe import Made, Pipe
+from pmem.stream.pipe import Pipe
 
 
 @click.command(epilog="Example: pmem personas persona.jsonl --limit 10 -m openai:gpt-5 -o personas.jsonl")

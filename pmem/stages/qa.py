@@ -6,8 +6,9 @@ from pmem.backends.model import Model
 from pmem.dataset.questions import Setup, questions
 from pmem.models import model_options
 from pmem.prompts import Prompts
+from pmem.stream.made import Group, Made
 from pmem.stream.options import seed_option, stream_options
-from pmem.stream.pipe import Group, Made, Pipe
+from pmem.stream.pipe import Pipe
 
 
 @click.command(epilog="Example: pmem qa histories.jsonl -m openai:gpt-5 -o questions.jsonl")

@@ -10,7 +10,7 @@ import click
 from pmem.check import TYPES
 from pmem.errors import InputError
 from pmem.stream.options import config_option
-from pmem.stream.source import Chunks, Entry, Reader, stdin_is_terminal
+from pmem.stream.source import records, stdin_is_terminal
 
 ID = re.compile(r"[a-z]-[0-9a-f]+\Z")
 
@@ -43,20 +43,12 @@ def command(file: str | None, own_id: str | None, limit: int | None) -> None:
 def _pages(files: tuple[str, ...], own_id: str | None, limit: int | None) -> Iterator[str]:
     from pmem.report.reading import rendered
 
-    reader = Reader(TYPES)
     shown = 0
-    for name, number, lines in Chunks(files):
-        for place, line in enumerate(lines, number):
+    for record in records(files, *TYPES) if limit != 0 else ():
+        if own_id is None or str(record.get("id", "")).startswith(own_id):
+            shown += 1
+            yield rendered(record) + "\n"
             if shown == limit:
                 return
-            if not line or line.isspace():
-                continue
-            entry = reader.entry(line, name, place)
-            if not isinstance(entry, Entry):
-                pointer = f"{entry.fault.pointer}: " if entry.fault.pointer else ""
-                raise InputError(f"{name}:{place}: {pointer}{entry.fault.message}")
-            if own_id is None or str(entry.record.get("id", "")).startswith(own_id):
-                shown += 1
-                yield rendered(entry.record) + "\n"
-    if own_id and not shown:
+    if own_id and not shown and limit != 0:
         raise InputError(f"no record's id begins with {own_id}")

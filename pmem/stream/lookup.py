@@ -108,8 +108,7 @@ class Lookup:
         if not isinstance(record, dict) or record.get("type") != self.kind:
             raise InputError(f"{place}: {check.wrong_type((self.kind,), record)}")
         if not check.validator(self.kind)(record):
-            wrong = check.first_fault(check.schema(self.kind), record)
-            raise InputError(f"{place}: {wrong.pointer}: {wrong.message}")
+            raise InputError(f"{place}: {check.first_fault(check.schema(self.kind), record)}")
         # a quotation mark inside a JSON string is escaped, so this finds the key and nothing else
         begin = line.find(b'"messages":[') + len(b'"messages":')
         whole = list(record)[-1] == "messages" and line[begin:].rstrip()[:-1] == orjson.dumps(record["messages"])

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
@@ -10,36 +10,12 @@ import orjson
 from pmem import check, errors
 from pmem.errors import InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
+from pmem.stream.made import Group, Made, grouped
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
-
-
-class Failure(NamedTuple):
-    """A part of a record that could not be made: its name among the record's items, and why."""
-
-    item: str
-    fault: RecordError
-
-
-class Made(NamedTuple):
-    """What a stage makes of one record or group: records, parts that failed, and parts left out on purpose.
-
-    dropped: (record that explains itself, reason) pairs for --dropped.
-    """
-
-    records: list[Record]
-    failures: list[Failure] = []  # noqa: RUF012 - never written to
-    dropped: list[tuple[Record, str]] = []  # noqa: RUF012
-
-
-class Group(NamedTuple):
-    """Neighbouring records with the same key, and the items asked for (None: all)."""
-
-    records: list[Record]
-    items: list[str] | None = None
 
 
 if TYPE_CHECKING:
@@ -114,36 +90,27 @@ class Pipe:
             return await make(Group([entry.record for entry in entries], items and sorted(set(items))))
 
         self._start(reads.split(), None)
-        self._drive(lambda batches: _grouped(batches, key), one, writes)
+        self._drive(lambda batches: grouped(batches, key), one, writes)
 
     def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
         """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
         self._start([reads], None)
-        left = self.limit
         try:
             with two_at_most():
-                for file, number, lines in self.chunks if left != 0 else ():
-                    left = self._sift_batch(file, number, lines, keep, left)
-                    if left == 0:
-                        break
+                for file, number, lines in self._batches():
+                    self._sift_batch(file, number, lines, keep)
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
 
-    def _sift_batch(
-        self, file: str, number: int, lines: list[bytes], keep: Callable[[Record], str | None], left: int | None
-    ) -> int | None:
-        """Pass on what `keep` keeps of some lines; how many records may still be read, where there is a limit."""
+    def _sift_batch(self, file: str, number: int, lines: list[bytes], keep: Callable[[Record], str | None]) -> None:
+        """Pass on what `keep` keeps of some lines."""
         loads, counts, kind = orjson.loads, self.counts, self.reader.reads[0]
         valid = check.validator(kind)
         kept: list[bytes] = []
         before = counts["in"]
         try:
             for place, line in enumerate(lines, number):
-                if left is not None and not line.isspace():
-                    if left == 0:
-                        break
-                    left -= 1 if line else 0
                 try:
                     record = loads(line)
                     sound = record["type"] == kind and valid(record)
@@ -167,7 +134,6 @@ class Pipe:
         finally:  # what stood before a faulty line goes out, however the input was cut into batches
             self._pass_on(kept)
         self.bar.advance(counts["in"] - before)
-        return left
 
     def _pass_on(self, lines: list[bytes]) -> None:
         with unbroken():
@@ -202,21 +168,29 @@ class Pipe:
         self.left_out = Sink(self.dropped) if self.dropped else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
 
-    def _entries(self) -> Iterator[list[Entry | Torn]]:
+    def _batches(self) -> Iterator[tuple[str, int, list[bytes]]]:
+        """Batches of lines as of Chunks, up to the limit of records; blank lines are none."""
+        if self.limit is None:
+            yield from self.chunks
+            return
         left = self.limit
-        for file, number, lines in self.chunks if left != 0 else ():
-            batch: list[Entry | Torn] = []
-            for place, line in enumerate(lines, number):
+        for file, number, lines in self.chunks if left else ():
+            taken = []
+            for line in lines:
                 if line and not line.isspace():
-                    if left is not None:
-                        if left == 0:
-                            break
-                        left -= 1
-                    batch.append(self.reader.entry(line, file, place))
-            self.counts["in"] += len(batch)
-            yield batch
+                    if left == 0:
+                        break
+                    left -= 1
+                taken.append(line)
+            yield file, number, taken
             if left == 0:
                 return
+
+    def _entries(self) -> Iterator[list[Entry | Torn]]:
+        for file, number, lines in self._batches():
+            batch = list(self.reader.entries(file, number, lines))
+            self.counts["in"] += len(batch)
+            yield batch
 
     def _drive(
         self,
@@ -286,13 +260,11 @@ class Pipe:
     # ---- what doesn't go on -----------------------------------------------------------------------------------
 
     def _reject(self, entry: Entry, fault: RecordError, items: list[str] | None = None) -> None:
-        place = f"{entry.file}:{entry.number}: " + (f"{fault.pointer}: " if fault.pointer else "")
-        what = f" ({', '.join(items)})" if items else ""
+        told = f"{entry.file}:{entry.number}: {fault}" + (f" ({', '.join(items)})" if items else "")
         if self.rejected is None:
-            advice = "; with --rejects FILE the run goes on without it"
-            raise InputError(f"{self.stage}: {place}{fault.message}{what}{advice}")
+            raise InputError(f"{self.stage}: {told}; with --rejects FILE the run goes on without it")
         if not self.quiet:
-            self.bar.say(f"pmem {self.stage}: {place}{fault.message}{what}")
+            self.bar.say(f"pmem {self.stage}: {told}")
         self.counts["rejected"] += 1
         error = {
             "type": "error",
@@ -361,25 +333,3 @@ class Pipe:
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [", ".join(shown), *(text for text in said if text)]
         click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)
-
-
-async def _grouped(batches: AsyncIterator[list[Any]], key: str) -> AsyncIterator[list[Any]]:
-    """Batches of entries to batches of groups: lists of neighbours with equal `key`; a torn line is on its own."""
-    group: list[Entry] = []
-    async for batch in batches:
-        done: list[Any] = []
-        for entry in batch:
-            if isinstance(entry, Torn):
-                if group:
-                    done.append(group)
-                    group = []
-                done.append(entry)
-            elif group and group[0].record[key] == entry.record[key]:
-                group.append(entry)
-            else:
-                if group:
-                    done.append(group)
-                group = [entry]
-        yield done
-    if group:
-        yield [group]

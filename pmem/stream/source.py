@@ -92,10 +92,7 @@ def may_block(name: str) -> bool:
 
 
 class Chunks:
-    """The input as batches of whole lines, file after file.
-
-    `file` and `number` tell where the first line of the next batch stands.
-    """
+    """The input as batches of whole lines, file after file."""
 
     def __init__(self, files: tuple[str, ...]) -> None:
         self.files = files or ("-",)
@@ -146,6 +143,12 @@ class Reader:
     def __init__(self, reads: tuple[str, ...], parse: Callable[[bytes], Record] | None = None) -> None:
         self.reads = reads
         self.parse = parse
+
+    def entries(self, file: str, number: int, lines: list[bytes]) -> Iterator[Entry | Torn]:
+        """What stands on lines that begin at `number`; nothing for blank ones."""
+        for place, line in enumerate(lines, number):
+            if line and not line.isspace():
+                yield self.entry(line, file, place)
 
     def entry(self, line: bytes, file: str, number: int) -> Entry | Torn:
         """The record on a line, or what is wrong with it."""
@@ -198,16 +201,11 @@ def _reason(fault: BaseException) -> str:
     return getattr(fault, "strerror", None) or str(fault)
 
 
-def records(files: tuple[str, ...], kind: str) -> Iterator[Record]:
-    """The checked records of side files, which a stage needs whole; InputError at the first fault."""
-    if not files:
-        return
-    reader = Reader((kind,))
+def records(files: tuple[str, ...], *reads: str) -> Iterator[Record]:
+    """The checked records of files (none: of stdin), for a command that needs them all sound: InputError at a fault."""
+    reader = Reader(reads)
     for name, number, lines in Chunks(files):
-        for place, line in enumerate(lines, number):
-            if line and not line.isspace():
-                entry = reader.entry(line, name, place)
-                if isinstance(entry, Torn):
-                    pointer = f"{entry.fault.pointer}: " if entry.fault.pointer else ""
-                    raise InputError(f"{name}:{place}: {pointer}{entry.fault.message}")
-                yield entry.record
+        for entry in reader.entries(name, number, lines):
+            if isinstance(entry, Torn):
+                raise InputError(f"{name}:{entry.entry.number}: {entry.fault}")
+            yield entry.record
