@@ -18,7 +18,7 @@ MAKERS = {
 }
 """Record type -> the command that makes it."""
 
-TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "error")
+TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "usage", "error")
 
 
 class Fault(NamedTuple):
