@@ -377,6 +377,7 @@ class Usage(TypedDict):
     from_cache: int
     repeated: int
     failed: int
+    abandoned: int
     invalid: int
     prompt_tokens: int
     cached_tokens: int

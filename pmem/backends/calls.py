@@ -19,6 +19,8 @@ FIRST_TRIES = 4
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts: doubled each time, with jitter
 PATIENCE = 600.0
 """Seconds for which a call turned away by a busy server is tried again, however often."""
+LONGEST_ASKED = 600.0
+"""Seconds: a server that asks to wait longer has a limit per hour or day, and no run should sit that out unseen."""
 TOKENS_PER_BYTE = 1 / 4  # of a prompt, until the server has told better
 MOST_TOKENS_PER_BYTE = 1 / 2  # of a prompt: a bound; UTF-8 takes 3 bytes for a Chinese character of one token or less
 LIKELY_REPLY = 4096  # tokens: the bound of a reply without --max-tokens, until a longer one has come
@@ -73,6 +75,9 @@ class Calls:
                 wait = min(2 * wait, LONGEST_WAIT)
             except ModelError:
                 self.tally.failed += 1
+                raise
+            except asyncio.CancelledError:
+                self.tally.abandoned += 1
                 raise
             self.tally.retries += 1
             await asyncio.sleep(pause)
@@ -134,7 +139,7 @@ class Calls:
         if not self._reached:
             if attempt >= min(FIRST_TRIES, self._tries):
                 raise BackendError(f"{name}: {fault}") from None
-        elif fault.wait is not None and fault.wait > PATIENCE:
+        elif fault.wait is not None and fault.wait > LONGEST_ASKED:
             raise BackendError(f"{name}: {fault}; it asks to wait {fault.wait:,.0f} s: try again later") from None
         elif attempt >= self._tries and not (fault.busy and passed < PATIENCE and self._tries > 1):
             self.tally.failed += 1

@@ -53,13 +53,13 @@ class Tally:
     """Calls, tokens and cost of one model in one role ("model", "judge") during a run.
 
     calls: replies that were computed for this run; hits: replies from the cache or shared by identical calls in
-    flight; retries: attempts that had to be repeated; failed: calls given up; invalid: replies that were no valid
-    ones. price: None where it isn't known.
+    flight; retries: attempts that had to be repeated; failed: calls given up; abandoned: calls that a run's end broke
+    off; invalid: replies that were no valid ones. price: None where it isn't known.
     """
 
     def __init__(self, name: str, role: str = "model", price: Price | None = None) -> None:
         self.name, self.role, self.price = name, role, price
-        self.calls = self.hits = self.retries = self.invalid = self.failed = 0
+        self.calls = self.hits = self.retries = self.failed = self.abandoned = self.invalid = 0
         self.usage = Usage()
 
     def add(self, usage: Usage) -> None:
@@ -73,13 +73,14 @@ class Tally:
 
     def report(self) -> str:
         """What the model was asked, for the summary line; "" if nothing."""
-        if not (self.calls or self.hits or self.failed):
+        if not (self.calls or self.hits or self.failed or self.abandoned):
             return ""
         parts = [f"{self.calls:,} calls to {self.name}" + (" as judge" if self.role == "judge" else "")]
         counts = (
             (self.hits, "from cache"),
             (self.retries, "attempts repeated"),
             (self.failed, "given up"),
+            (self.abandoned, "broken off"),
             (self.invalid, "invalid replies"),
         )
         parts += [f"{count:,} {what}" for count, what in counts if count]
@@ -103,6 +104,7 @@ class Tally:
             "from_cache": self.hits,
             "repeated": self.retries,
             "failed": self.failed,
+            "abandoned": self.abandoned,
             "invalid": self.invalid,
             "prompt_tokens": self.usage.prompt,
             "cached_tokens": self.usage.cached,
