@@ -72,6 +72,9 @@ CHANGE = re.compile(
     r"|on second thoughts?|on reflection|let me (?:reconsider|rethink)|i (?:was wrong|changed? my mind))\b)",
     FLAGS,
 )
+# A reply that does just what it was asked for, and names no letter before: most of them. Read at once, as below.
+USUAL = re.compile(r"(?:[^<\[{\\*_`$\n]*\n)*Answer: ([A-J])\s*")
+NAMED = re.compile(r"(?<![A-Za-z])(?:[A-HJb-hj]|a(?! \w)|I(?![ ']\w))(?![A-Za-z])")
 
 
 def without_thinking(reply: str) -> str:
@@ -97,6 +100,9 @@ def letter(reply: str, count: int = 4) -> str | None:
     a letter before the text of its option. Several letters contradict each other, unless the reply takes the earlier
     ones back ("wait"), or weighs them in its sentences and then ends with the one line that was asked for.
     """
+    usual = USUAL.fullmatch(reply)
+    if usual and reply.isascii() and not NAMED.search(reply, 0, usual.start(1)):
+        return usual[1] if usual[1] in LETTERS[:count] else None
     said = _plain(without_thinking(reply))
     meant = (claim for pattern in CLAIMS for claim in pattern.finditer(said) if _meant(said, claim))
     claims = sorted(meant, key=lambda claim: claim.start("letter"))

@@ -4,13 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from pmem.backends.base import Request, Unavailable, Usage
 from pmem.backends.cache import Cache
 from pmem.backends.limits import Places, Rate
 from pmem.backends.usage import Budget, Tally
 from pmem.errors import BackendError, ModelError
+
+Said = TypeVar("Said")
 
 TRIES = 8
 """Attempts per call; with the waits below the last comes after about two minutes."""
@@ -36,6 +38,14 @@ class Limits(NamedTuple):
     budget: Budget | None = None
 
 
+class Asked(NamedTuple, Generic[Said]):
+    """What a model said, the same as a value for the cache, and the tokens it took."""
+
+    said: Said
+    value: bytes
+    usage: Usage
+
+
 class Calls:
     """Makes the calls of one model. A call keeps its place until its reply is committed to the cache: what a crash
     may lose is at most what was in flight. While it waits to be repeated, others have its place."""
@@ -56,7 +66,7 @@ class Calls:
                 f"--max-cost: the price of {tally.name} is not known; a table that has it can be given with --prices"
             )
 
-    async def make(self, request: Request, step: str, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
+    async def make(self, request: Request, step: str, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         """What `ask` gives for the request, committed under its key and `step`, after as many attempts as it takes.
 
         Errors: ModelError when the attempts are used up, BackendError if no server has ever answered, Spent.
@@ -82,13 +92,13 @@ class Calls:
             self.tally.retries += 1
             await asyncio.sleep(pause)
 
-    async def _attempt(self, request: Request, step: str, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
+    async def _attempt(self, request: Request, step: str, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         reserved = await self._reserve(request)
         usage = Usage()
         try:
             expected = await self._slowed(request)
             try:
-                value, usage = await ask()
+                said, value, usage = await ask()
             except Unavailable as fault:
                 self._reached = self._reached or fault.reached
                 self.places.heard(refused=fault.busy)
@@ -101,7 +111,7 @@ class Calls:
                 self._budget.settle(reserved, self.tally.price.of(usage))
         if self._cache:
             await self._cache.put(request.key, value, model=self.tally.name, step=step)
-        return value
+        return said
 
     async def _reserve(self, request: Request) -> float:
         """Set aside the most that the call may cost, if there is a limit; the US dollars."""

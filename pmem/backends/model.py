@@ -11,7 +11,7 @@ import orjson
 from pmem import check
 from pmem.backends.base import Backend, Completion, Likelihood, Message, Prefix, Request, Usage
 from pmem.backends.cache import Cache
-from pmem.backends.calls import Calls, Limits
+from pmem.backends.calls import Asked, Calls, Limits, Said
 from pmem.backends.usage import Tally
 from pmem.draws import canonical, seed_for
 from pmem.errors import ModelError
@@ -73,7 +73,7 @@ class Model:
         self.temperature = temperature
         self.tally = tally or Tally(name)
         self._calls = Calls(self.tally, self.cache, limits)
-        self._in_flight: dict[bytes, asyncio.Future[bytes]] = {}
+        self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
         self._prefixes: dict[str, Any] = {}
         self._forms: dict[int, _Form] = {}
         self._seeds: dict[tuple[int, int], int] = {}
@@ -137,37 +137,42 @@ class Model:
         key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
         request = Request(messages, prefix, call=f"{call}/0", raw=raw, key=key)
 
-        async def ask() -> tuple[bytes, Usage]:
-            return orjson.dumps([list(one) for one in await self.backend.likelihood(request, texts)]), Usage()
+        async def ask() -> Asked[list[Likelihood]]:
+            found = await self.backend.likelihood(request, texts)
+            return Asked(found, orjson.dumps([[*one] for one in found]), Usage())
 
-        return [Likelihood(*pair) for pair in orjson.loads(await self._once(request, step, ask))]
+        return await self._once(request, step, ask, _likelihoods)
 
     async def _completion(self, request: Request, step: str | None) -> Completion:
-        async def ask() -> tuple[bytes, Usage]:
-            completion = await self.backend.complete(request)
-            return orjson.dumps([completion.text, [*completion.usage], completion.finish]), completion.usage
+        async def ask() -> Asked[Completion]:
+            said = await self.backend.complete(request)
+            return Asked(said, orjson.dumps([said.text, [*said.usage], said.finish]), said.usage)
 
-        text, usage, finish = orjson.loads(await self._once(request, step, ask))
-        return Completion(text, Usage(*usage), finish)
+        return await self._once(request, step, ask, _stored_completion)
 
     async def _once(
-        self, request: Request, step: str | None, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]
-    ) -> bytes:
-        """The value for a request's key: from the cache, from an identical call in flight, or by asking."""
+        self,
+        request: Request,
+        step: str | None,
+        ask: Callable[[], Awaitable[Asked[Said]]],
+        stored_as: Callable[[bytes], Said],
+    ) -> Said:
+        """What the model says to a request: from the cache, from an identical call in flight, or by asking."""
         key = request.key
         if self.cache and (stored := self.cache.get(key)) is not None:
             self.tally.hits += 1
-            return stored
+            return stored_as(stored)
         if (running := self._in_flight.get(key)) is not None:
             self.tally.hits += 1
             with contextlib.suppress(_Abandoned):
-                return await asyncio.shield(running)
-            return await self._once(request, step, ask)
+                said: Said = await asyncio.shield(running)
+                return said
+            return await self._once(request, step, ask, stored_as)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            value = await self._calls.make(request, _step(request.call, step), ask)
-            running.set_result(value)
-            return value
+            said = await self._calls.make(request, _step(request.call, step), ask)
+            running.set_result(said)
+            return said
         except BaseException as fault:
             running.set_exception(_Abandoned() if isinstance(fault, asyncio.CancelledError) else fault)
             running.exception()  # nobody else may be waiting for it
@@ -217,6 +222,15 @@ class Model:
         await self.backend.close()
         if self.cache:
             self.cache.close()
+
+
+def _stored_completion(value: bytes) -> Completion:
+    text, usage, finish = orjson.loads(value)
+    return Completion(text, Usage(*usage), finish)
+
+
+def _likelihoods(value: bytes) -> list[Likelihood]:
+    return [Likelihood(*pair) for pair in orjson.loads(value)]
 
 
 def _step(call: str, step: str | None) -> str:

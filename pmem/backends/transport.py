@@ -1,5 +1,6 @@
 """HTTP for chat completions: aiohttp, bodies in pieces, timeouts per phase, replies of bounded size."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,19 +56,34 @@ class Transport:
         self._headers = {"Content-Type": "application/json", **headers}
         self._timeout = timeout or ATTEMPT_TIMEOUT
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, dict[str, Any]] = {}
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=_certificates()),
                 headers=self._headers,
-                timeout=aiohttp.ClientTimeout(
-                    total=self._timeout, connect=None, sock_connect=min(CONNECT_TIMEOUT, self._timeout)
-                ),
-                trust_env=True,
-                auto_decompress=True,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_TIMEOUT, self._timeout)),
             )
         return self._session
+
+    def _proxy(self, url: str) -> dict[str, Any]:
+        """The proxy for a server, by the environment. aiohttp can look it up itself, but does so for each request
+        anew, in another thread: that would cost more than all the rest of a call."""
+        known = self._proxies.get(url)
+        if known is None:
+            from urllib.parse import urlsplit
+            from urllib.request import getproxies, proxy_bypass
+
+            from yarl import URL
+
+            parts = urlsplit(url)
+            proxy = URL(getproxies().get(parts.scheme, ""))
+            known = self._proxies[url] = {}
+            if proxy.host and not proxy_bypass(parts.netloc):
+                known["proxy"] = proxy.with_user(None)
+                known["proxy_auth"] = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+        return known
 
     async def post(self, url: str, pieces: list[bytes]) -> Answer:
         """Send a JSON body and read the answer. Unavailable: none came, or not a whole one; BackendError: this
@@ -76,8 +92,10 @@ class Transport:
         data: Any = _Pieces(pieces) if size > IN_PIECES else b"".join(pieces)
         host = url.removesuffix("/chat/completions")
         try:
-            async with self._connected().post(url, data=data, allow_redirects=False) as response:
-                return Answer(response.status, response.headers, await _read(response, host))
+            async with asyncio.timeout(self._timeout):
+                request = self._connected().post(url, data=data, allow_redirects=False, **self._proxy(url))
+                async with request as response:
+                    return Answer(response.status, response.headers, await _read(response, host))
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.ClientSSLError) as fault:
             raise BackendError(f"{host}: {fault}") from None
         except aiohttp.ClientProxyConnectionError as fault:

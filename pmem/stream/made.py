@@ -90,7 +90,10 @@ async def gathered(parts: dict[str, Awaitable[Record]]) -> Made:
         except ModelError as fault:
             return Failure(item, fault)
 
-    results = await asyncio.gather(*(attempt(item, making) for item, making in parts.items()))
+    if len(parts) == 1:  # needs no task of its own
+        results = [await attempt(*part) for part in parts.items()]
+    else:
+        results = await asyncio.gather(*(attempt(item, making) for item, making in parts.items()))
     failures = [result for result in results if isinstance(result, Failure)]
     return Made([result for result in results if not isinstance(result, Failure)], failures)
 

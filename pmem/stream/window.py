@@ -5,7 +5,7 @@ import contextvars
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pmem.errors import PmemError
@@ -22,7 +22,7 @@ TASK_BYTES = 2048
 
 async def in_order(
     source: AsyncIterator[list[In]],
-    work: Callable[[In], Awaitable[Out]],
+    work: Callable[[In], Coroutine[Any, Any, Out]],
     window: int,
     before_waiting: Callable[[], None],
     *,
@@ -81,7 +81,7 @@ async def in_order(
                 number += 1
                 context = contextvars.copy_context()
                 context.run(turn.set, number)
-                task = loop.create_task(_run(work, item), context=context)
+                task = loop.create_task(work(item), context=context)
                 tasks.append(task)
                 weights[task] = weigh(item)
                 in_work += weights[task]
@@ -103,10 +103,6 @@ async def in_order(
         for unfinished in left:
             unfinished.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-
-async def _run(work: Callable[[In], Awaitable[Out]], item: In) -> Out:
-    return await work(item)
 
 
 async def _next(source: AsyncIterator[list[In]]) -> list[In]:
