@@ -1,8 +1,7 @@
 """The interface of every backend: a request in, a completion out.
 
-A backend does one attempt at one call as well as it can (its own transport retries included). Caching, single flight,
-the limit of calls in flight, validation of structured replies and their retries stand around it, once for all
-backends, in `model.py`.
+A backend makes one attempt at one call. Caching, single flight, limits of rate and cost, new attempts after faults and
+the checks of structured replies stand around it, once for all backends: `calls.py` and `model.py`.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +20,11 @@ class Prefix(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One call. `messages` follow those of `prefix`, where there is one."""
+    """One call. `messages` follow those of `prefix`, where there is one.
+
+    raw: `messages` as a JSON array's bytes; key: the reply's key in the cache, 32 bytes that stand for all that
+    determines it. Model fills in both.
+    """
 
     messages: list[Message]
     prefix: Prefix | None = None
@@ -30,10 +33,17 @@ class Request(NamedTuple):
     max_tokens: int | None = None
     temperature: float | None = None
     call: str = ""  # call id, "stage/record id/step/n": for recorded answers, logs and rejects
+    raw: bytes = b""
+    key: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its messages."""
+        return len(self.raw) + (len(self.prefix.raw) if self.prefix else 0)
 
 
 class Usage(NamedTuple):
-    """Tokens of one call, as the backend counts them."""
+    """Tokens of one call, as the backend counts them; `cached` is part of `prompt`, `reasoning` of `completion`."""
 
     prompt: int = 0
     cached: int = 0
@@ -56,8 +66,20 @@ class Likelihood(NamedTuple):
     tokens: int
 
 
+class Unavailable(Exception):
+    """An attempt failed in a way that another may not.
+
+    wait: seconds that the server asked to wait; busy: it turned the call away for now, since there are too many;
+    reached: whether what answered is known to be a model server (a wrong address is not worth many attempts).
+    """
+
+    def __init__(self, why: str, *, wait: float | None = None, busy: bool = False, reached: bool = True) -> None:
+        super().__init__(why)
+        self.wait, self.busy, self.reached = wait, busy, reached
+
+
 class Backend(Protocol):
-    """A model. Errors: ModelError for this call only, BackendError when no call can succeed."""
+    """A model. Errors: Unavailable for this attempt only, ModelError for this call, BackendError for every call."""
 
     cacheable: bool
     """Whether replies go through the response cache."""
