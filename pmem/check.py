@@ -18,7 +18,7 @@ MAKERS = {
 }
 """Record type -> the command that makes it."""
 
-TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "error")
+TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "usage", "error")
 
 
 class Fault(NamedTuple):
@@ -55,6 +55,8 @@ def validator(kind: str) -> Callable[[Any], bool]:
 
 def compiled(json_schema: dict[str, Any]) -> Callable[[Any], bool]:
     """A fast yes/no check against any JSON Schema."""
+    import decimal  # noqa: F401 - jsonschema_rs imports it by itself otherwise, and panics if a Ctrl-C comes just then
+
     import jsonschema_rs
 
     return jsonschema_rs.validator_for(json_schema).is_valid

@@ -7,6 +7,7 @@
       BackendError              the model can't be used at all: wrong key, unknown model, no server
     RecordError                 one record fails; it goes to --rejects, or stops the run (then 1)
       ModelError                the model failed for this record, after its retries
+    Deferred                    a record is left for a later run
 
 Exit statuses of every command: 0 done; 1 stopped by an error; 2 wrong usage (click.UsageError); 3 done, but some
 records were rejected; 130 interrupted.
@@ -65,6 +66,10 @@ class RecordError(Exception):
     def __str__(self) -> str:
         """The message, with the place inside the record before it where there is one."""
         return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
+
+class Deferred(Exception):
+    """A record can't be made in this run, since a call for it is left for another time (`--batch-out`)."""
 
 
 class ModelError(RecordError):

@@ -3,50 +3,58 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmem.backends.base import Backend
-from pmem.stream.options import Command, bundle
+from pmem.stream.options import OUTPUT, Command, bundle
 from pmem.stream.pipe import Pipe
 
-_MODEL_HELP = "openai:NAME (any compatible server), local:NAME-or-path, recorded:FILE."
+if TYPE_CHECKING:
+    from pmem.backends.base import Backend
+    from pmem.backends.model import Model
+
+_MODEL_HELP = "openai:NAME (any compatible server), azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path, recorded:FILE."
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_FILE = click.Path(exists=True, dir_okay=False)
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
+    click.option("--rpm", type=_POSITIVE, help="Most requests a minute, for each model."),
+    click.option("--tpm", type=_POSITIVE, help="Most tokens a minute, of prompts and replies, for each model."),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=7,
+        show_default=True,
+        help="Repeated attempts at a call that the server failed to answer.",
+    ),
+    click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
     click.option("--temperature", type=click.FloatRange(min=0), help="For sampling (default: the model's own)."),
-    click.option("--cache", type=click.Path(dir_okay=False), help="Response cache (default: in the user's cache)."),
+    click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
+    click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
+    click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
+    click.option("--cache", type=click.Path(), help="Response cache (default: in the user's cache)."),
     click.option("--no-cache", is_flag=True, help="Ask anew each time; a run that breaks off starts over."),
     click.option(
         "--prompts",
         type=click.Path(exists=True, file_okay=False),
         help="Folder with prompts that replace pmem's own of the same name.",
     ),
+    click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="local:, vllm: of weights."),
+    click.option("--context-length", type=click.IntRange(min=1), help="vllm: tokens of prompt and reply together."),
+    click.option(
+        "--tensor-parallel",
+        type=click.IntRange(min=1),
+        help="vllm: GPUs that share each layer.",
+    ),
+    click.option("--gpu-memory", type=click.FloatRange(0, 1, min_open=True), help="vllm: share of it to use."),
 )
 _JUDGE = (
     click.option("--judge-model", metavar="KIND:NAME", help="Model that judges open-ended replies."),
     click.option("--judge-base-url", multiple=True, metavar="URL", help="Its server (repeatable)."),
 )
-
-
-def backend(name: str, base_urls: tuple[str, ...]) -> Backend:
-    """The backend of a `KIND:NAME`; a usage error if there is no such kind."""
-    kind, _, rest = name.partition(":")
-    if rest and kind == "openai":
-        from pmem.backends.openai import OpenAIBackend
-
-        return OpenAIBackend(rest, base_urls)
-    if rest and kind == "recorded":
-        from pmem.backends.recorded import RecordedBackend
-
-        return RecordedBackend(rest)
-    if rest and kind == "local":
-        from pmem.backends.local import LocalBackend
-
-        return LocalBackend(rest)
-    raise click.UsageError(f"no model '{name}': expected openai:NAME, local:NAME-or-path or recorded:FILE")
 
 
 def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[Command], Command]:
@@ -58,39 +66,20 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def with_model(
-            pipe: Pipe,
-            seed: int,
-            model: str | None,
-            base_url: tuple[str, ...],
-            jobs: int,
-            max_tokens: int | None,
-            temperature: float | None,
-            cache: str | None,
-            no_cache: bool,
-            prompts: str | None,
-            judge_model: str | None = None,
-            judge_base_url: tuple[str, ...] = (),
-            **rest: Any,
-        ) -> None:
-            from pmem.backends.cache import Cache, default_path
-            from pmem.backends.model import Model
+        def with_model(pipe: Pipe, seed: int, model: str | None, prompts: str | None, **given: Any) -> None:
             from pmem.prompts import Prompts
 
-            def opened(name: str, urls: tuple[str, ...], **settings: Any) -> Model:
-                used = backend(name, urls)
-                replies = Cache(Path(cache) if cache else default_path()) if used.cacheable and not no_cache else None
-                made = Model(name, used, jobs=jobs, cache=replies, seed=seed, **settings)
-                pipe.attached.append(made)
-                return made
-
-            pipe.jobs = jobs
-            asked = opened(model, base_url, max_tokens=max_tokens, temperature=temperature) if model else None
+            settings = {name: given.pop(name) for name in _NAMES if name not in ("prompts",)}
+            judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
+            pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
+            opener = _Opener(pipe, seed, **settings)
+            given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:
-                rest["judge"] = opened(judge_model, judge_base_url) if judge_model else None
-            if no_cache and not pipe.quiet:
+                name = judging["judge_model"]
+                given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
+            if settings["no_cache"] and not pipe.quiet:
                 click.echo(f"pmem {pipe.stage}: --no-cache: if this run breaks off, its calls are lost", err=True)
-            function(pipe=pipe, model=asked, seed=seed, prompts=Prompts(Path(prompts) if prompts else None), **rest)
+            function(pipe=pipe, seed=seed, prompts=Prompts(Path(prompts) if prompts else None), **given)
 
         made: Command = bundle(
             click.option("-m", "--model", metavar="KIND:NAME", required=not optional, help=_MODEL_HELP),
@@ -100,3 +89,74 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
         return made
 
     return decorate
+
+
+def _names() -> list[str]:
+    """The parameters of _SETTINGS."""
+
+    @bundle(*_SETTINGS)
+    def of_no_command() -> None: ...
+
+    return [option.name for option in reversed(of_no_command.__click_params__)]  # type: ignore[attr-defined]
+
+
+_NAMES = _names()
+
+
+class _Opener:
+    """Opens the models of one run by its options."""
+
+    def __init__(self, pipe: Pipe, seed: int, **settings: Any) -> None:
+        from pmem.backends.usage import Budget
+
+        self._pipe, self._seed, self._settings = pipe, seed, settings
+        self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
+
+    def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":
+        """The named model, which lives as long as the run and is reported at its end."""
+        from pmem.backends.cache import Cache, default_path
+        from pmem.backends.calls import Limits
+        from pmem.backends.model import Model
+        from pmem.backends.usage import Tally
+
+        given = self._settings
+        backend = self._backend(name, urls)
+        cached = backend.cacheable and not given["no_cache"]
+        cache = Cache(Path(given["cache"]) if given["cache"] else default_path()) if cached else None
+        limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
+        sampling = {key: given[key] if role == "model" else None for key in ("max_tokens", "temperature")}
+        tally = Tally(name, role, self._price(name, backend))
+        made = Model(name, backend, cache=cache, limits=limits, tally=tally, seed=self._seed, **sampling)
+        self._pipe.attached.append(made)
+        self._pipe.used.append(lambda: tally.record(self._pipe.stage))
+        return made
+
+    def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
+        given = self._settings
+        kind, _, rest = name.partition(":")
+        if rest and kind == "openai":
+            from pmem.backends.openai import OpenAIBackend
+
+            return OpenAIBackend(rest, urls, timeout=given["timeout"])
+        if rest and kind == "azure":
+            from pmem.backends.azure import AzureBackend
+
+            return AzureBackend(rest, urls, timeout=given["timeout"])
+        if rest and kind == "recorded":
+            from pmem.backends.recorded import RecordedBackend
+
+            return RecordedBackend(rest)
+        if rest and kind == "local":
+            from pmem.backends.local import LocalBackend
+
+            return LocalBackend(rest, dtype=given["dtype"])
+        raise click.UsageError(f"no model '{name}': expected {_MODEL_HELP.removesuffix('.')}")
+
+    def _price(self, name: str, backend: "Backend") -> Any:
+        from pmem.backends.prices import FREE, price_of
+
+        kind, _, rest = name.partition(":")
+        if kind not in ("openai", "azure"):
+            return FREE
+        table = Path(self._settings["prices"]) if self._settings["prices"] else None
+        return price_of(rest, table, hosted=backend.hosted)  # type: ignore[attr-defined]

@@ -366,6 +366,27 @@ class Metric(TypedDict):
     values: NotRequired[dict[str, float]]
 
 
+class Usage(TypedDict):
+    """What one run asked of one model in one role; `cost_usd` is None where the price is not known."""
+
+    type: Literal["usage"]
+    stage: str
+    role: Literal["model", "judge"]
+    model: str
+    calls: int
+    from_cache: int
+    repeated: int
+    failed: int
+    abandoned: int
+    invalid: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost_usd: float | None
+    prices: str | None
+
+
 class ErrorRecord(TypedDict):
     """Input that could not be handled, whole: `record` if it is a JSON object, else the line as `raw`."""
 
@@ -382,4 +403,4 @@ class ErrorRecord(TypedDict):
     raw: str | None
 
 
-Record = Persona | Conversation | Filler | History | QA | Result | Memory | Metric | ErrorRecord
+Record = Persona | Conversation | Filler | History | QA | Result | Memory | Metric | Usage | ErrorRecord

@@ -21,8 +21,8 @@ PMEM = (sys.executable, "-m", "pmem")
 HURRIED = (
     sys.executable,
     "-c",
-    "import sys, pmem.backends.openai as backend\n"
-    "backend.FIRST_WAIT, backend.LONGEST_WAIT = 0.01, 0.05\n"
+    "import sys, pmem.backends.calls as calls\n"
+    "calls.FIRST_WAIT, calls.LONGEST_WAIT, calls.PATIENCE = 0.01, 0.05, 0.0\n"
     "from pmem.cli import main\n"
     "main(prog_name='pmem')",
 )

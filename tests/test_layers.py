@@ -19,7 +19,7 @@ LEVELS = (
     ("dataset", "evaluation", "report"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
-    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records"),
+    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records", "turns"),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (

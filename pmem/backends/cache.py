@@ -82,7 +82,7 @@ class Cache:
             raise self._refused(fault) from None
         return row[0] if row else None
 
-    async def put(self, key: bytes, model: str, value: bytes) -> None:
+    async def put(self, key: bytes, value: bytes, *, model: str, step: str) -> None:
         """Store a value; everything put in one turn of the event loop is one transaction."""
         loop = asyncio.get_running_loop()
         if self._writer is None:

@@ -1,9 +1,9 @@
-"""A model as stages see it: a backend with the cache, single flight, the limit of calls, and checked replies."""
+"""A model as stages see it: a backend with the cache, single flight, patient calls, and checked replies."""
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,11 +11,15 @@ import orjson
 from pmem import check
 from pmem.backends.base import Backend, Completion, Likelihood, Message, Prefix, Request, Usage
 from pmem.backends.cache import Cache
+from pmem.backends.calls import Calls, Limits
+from pmem.backends.usage import Tally
 from pmem.draws import canonical, seed_for
 from pmem.errors import ModelError
 
 RETRIES = 3
 """How often an invalid reply is asked for again."""
+KEPT_PREFIXES = 64
+"""Hash states of the latest histories."""
 
 
 class Invalid(Exception):
@@ -38,16 +42,25 @@ class Reply(NamedTuple):
     usage: Usage
 
 
+class _Form(NamedTuple):
+    """What calls with the same schema have in common: the schema (kept alive), its check, its part of cache keys."""
+
+    schema: dict[str, Any] | None
+    valid: Callable[[Any], bool]
+    key: bytes
+
+
 class Model:
-    """`await model.chat(...)` and `await model.likelihood(...)`, at most `jobs` calls in flight."""
+    """`await model.chat(...)` and `await model.likelihood(...)`."""
 
     def __init__(
         self,
         name: str,
         backend: Backend,
         *,
-        jobs: int,
         cache: Cache | None,
+        limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        tally: Tally | None = None,
         seed: int = 0,
         max_tokens: int | None = None,
         temperature: float | None = None,
@@ -58,12 +71,12 @@ class Model:
         self.seed = seed
         self.max_tokens = max_tokens
         self.temperature = temperature
-        self.calls = self.hits = self.invalid = 0
-        self.usage = Usage()
-        self._places = asyncio.Semaphore(jobs)
+        self.tally = tally or Tally(name)
+        self._calls = Calls(self.tally, self.cache, limits)
         self._in_flight: dict[bytes, asyncio.Future[bytes]] = {}
         self._prefixes: dict[str, Any] = {}
-        self._valid: dict[int, tuple[Any, Callable[[Any], bool]]] = {}
+        self._forms: dict[int, _Form] = {}
+        self._seeds: dict[tuple[int, int], int] = {}
 
     async def chat(
         self,
@@ -71,77 +84,88 @@ class Model:
         *,
         call: str,
         n: int = 0,
+        step: str | None = None,
         prefix: Prefix | None = None,
         schema: dict[str, Any] | None = None,
         accept: Callable[[Any], None] | None = None,
     ) -> Reply:
         """One reply.
 
-        call: "stage/record/step", to which the sample number `n` is added; schema: JSON Schema of the reply, checked;
-        accept: the stage's own check of the parsed reply (of the text, without a schema), raising Invalid. An invalid
-        reply is asked for again up to RETRIES times, then ModelError says what was wrong with it.
+        call: "stage/record/step", to which the sample number `n` is added; step: its name in statistics, if not the
+        last part of `call`; schema: JSON Schema of the reply, checked; accept: the stage's own check of the parsed
+        reply (of the text, without a schema), raising Invalid. An invalid reply is asked for again up to RETRIES
+        times, then NoValidReply says what was wrong with it.
         """
         why = ""
+        raw = orjson.dumps(messages)
+        form = self._form(schema)
         for attempt in range(RETRIES + 1):
             request = Request(
                 messages,
                 prefix,
                 schema,
-                seed=seed_for(self.seed, "", f"sample {n}.{attempt}") >> 32,  # servers take 31 bits
-                max_tokens=self.max_tokens,
-                temperature=self.temperature,
-                call=f"{call}/{n}" + (f".{attempt}" if attempt else ""),
+                self._seed(n, attempt),
+                self.max_tokens,
+                self.temperature,
+                f"{call}/{n}.{attempt}" if attempt else f"{call}/{n}",
+                raw,
+                self._key(raw, prefix, form, b"%d.%d" % (n, attempt)),
             )
             try:
-                completion = await self._completion(request, n, attempt)
+                completion = await self._completion(request, step)
             except ModelError as fault:  # a new one: identical calls in flight share the fault, not the call's id
                 before = f" (the reply before it was invalid: {why})" if why else ""
                 raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
             try:
-                return Reply(completion.text, self._parsed(completion, schema, accept), completion.usage)
+                return Reply(completion.text, _parsed(completion, form, accept), completion.usage)
             except Invalid as fault:
                 why = str(fault)
-                self.invalid += 1
+                self.tally.invalid += 1
         raise NoValidReply(f"{self.name}: no valid reply in {RETRIES + 1} attempts: {why}", call=f"{call}/{n}")
 
     async def likelihood(
-        self, messages: list[Message], texts: list[str], *, call: str, prefix: Prefix | None = None
+        self,
+        messages: list[Message],
+        texts: list[str],
+        *,
+        call: str,
+        step: str | None = None,
+        prefix: Prefix | None = None,
     ) -> list[Likelihood]:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
-        request = Request(messages, prefix, call=call)
-        key = self._key(request, 0, 0, likelihood=texts)
+        raw = orjson.dumps(messages)
+        key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
+        request = Request(messages, prefix, call=f"{call}/0", raw=raw, key=key)
 
-        async def ask() -> bytes:
-            return orjson.dumps([list(one) for one in await self.backend.likelihood(request, texts)])
+        async def ask() -> tuple[bytes, Usage]:
+            return orjson.dumps([list(one) for one in await self.backend.likelihood(request, texts)]), Usage()
 
-        return [Likelihood(*pair) for pair in orjson.loads(await self._once(key, ask))]
+        return [Likelihood(*pair) for pair in orjson.loads(await self._once(request, step, ask))]
 
-    async def _completion(self, request: Request, n: int, attempt: int) -> Completion:
-        async def ask() -> bytes:
+    async def _completion(self, request: Request, step: str | None) -> Completion:
+        async def ask() -> tuple[bytes, Usage]:
             completion = await self.backend.complete(request)
-            self.usage = Usage(*map(sum, zip(self.usage, completion.usage, strict=True)))
-            return orjson.dumps([completion.text, list(completion.usage), completion.finish])
+            return orjson.dumps([completion.text, [*completion.usage], completion.finish]), completion.usage
 
-        text, usage, finish = orjson.loads(await self._once(self._key(request, n, attempt), ask))
+        text, usage, finish = orjson.loads(await self._once(request, step, ask))
         return Completion(text, Usage(*usage), finish)
 
-    async def _once(self, key: bytes, ask: Callable[[], Any]) -> bytes:
-        """The value for a key: from the cache, from an identical call in flight, or by asking."""
+    async def _once(
+        self, request: Request, step: str | None, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]
+    ) -> bytes:
+        """The value for a request's key: from the cache, from an identical call in flight, or by asking."""
+        key = request.key
         if self.cache and (stored := self.cache.get(key)) is not None:
-            self.hits += 1
+            self.tally.hits += 1
             return stored
         if (running := self._in_flight.get(key)) is not None:
-            self.hits += 1
+            self.tally.hits += 1
             with contextlib.suppress(_Abandoned):
                 return await asyncio.shield(running)
-            return await self._once(key, ask)
+            return await self._once(request, step, ask)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            async with self._places:
-                self.calls += 1
-                value: bytes = await ask()
-                if self.cache:  # the place is kept till then: what a crash may lose is at most what was in flight
-                    await self.cache.put(key, self.name, value)
+            value = await self._calls.make(request, _step(request.call, step), ask)
             running.set_result(value)
             return value
         except BaseException as fault:
@@ -151,65 +175,70 @@ class Model:
         finally:
             del self._in_flight[key]
 
-    def _key(self, request: Request, n: int, attempt: int, likelihood: list[str] | None = None) -> bytes:
+    def _key(self, raw: bytes, prefix: Prefix | None, form: _Form, rest: bytes) -> bytes:
         """SHA-256 of all that determines the reply; a prefix's part of it is computed once."""
-        if request.prefix:
-            state = self._prefixes.get(request.prefix.id)
+        if prefix:
+            state = self._prefixes.get(prefix.id)
             if state is None:
-                if len(self._prefixes) > 64:
+                if len(self._prefixes) >= KEPT_PREFIXES:
                     self._prefixes.clear()
-                state = self._prefixes[request.prefix.id] = hashlib.sha256(request.prefix.raw[:-1])
+                state = self._prefixes[prefix.id] = hashlib.sha256(prefix.raw[:-1])
             digest = state.copy()
-            digest.update(b"," + orjson.dumps(request.messages)[1:])
+            digest.update(b"," + raw[1:])
         else:
-            digest = hashlib.sha256(orjson.dumps(request.messages))
-        rest = [self._identity, request.schema, request.max_tokens, request.temperature, request.seed, n, attempt]
-        digest.update(canonical([*rest, likelihood]))
-        return digest.digest()
+            digest = hashlib.sha256(raw)
+        digest.update(form.key)
+        digest.update(rest)
+        return bytes(digest.digest())
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        return self.backend.identify()
+    def _form(self, schema: dict[str, Any] | None) -> _Form:
+        """Stages keep their schemas, so that each is compiled and hashed once."""
+        form = self._forms.get(id(schema))
+        if form is None or form.schema is not schema:
+            if len(self._forms) > 256:
+                self._forms.clear()
+            settings = [self.backend.identify(), schema, self.max_tokens, self.temperature, self.seed]
+            valid = check.compiled(schema) if schema is not None else bool
+            form = self._forms[id(schema)] = _Form(schema, valid, canonical(settings))
+        return form
 
-    def _parsed(
-        self, completion: Completion, schema: dict[str, Any] | None, accept: Callable[[Any], None] | None
-    ) -> Any:
-        if completion.finish == "refusal":
-            raise Invalid(f"the model refused: {completion.text[:100]!r}")
-        value: Any = None
-        if schema is not None:
-            if completion.finish == "length":
-                raise Invalid("cut off at the limit of tokens (--max-tokens)")
-            try:
-                value = orjson.loads(completion.text)
-            except orjson.JSONDecodeError as fault:
-                raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
-            if not self._validator(schema)(value):
-                raise Invalid(str(check.first_fault(schema, value)))
-        if accept:
-            accept(completion.text if schema is None else value)
-        return value
-
-    def _validator(self, schema: dict[str, Any]) -> Callable[[Any], bool]:
-        known = self._valid.get(id(schema))
-        if known is None or known[0] is not schema:
-            if len(self._valid) > 256:
-                self._valid.clear()
-            known = self._valid[id(schema)] = (schema, check.compiled(schema))
-        return known[1]
+    def _seed(self, n: int, attempt: int) -> int:
+        """A seed of 31 bits, which servers take, for a sample and the attempt at it."""
+        if (n, attempt) not in self._seeds:
+            self._seeds[n, attempt] = seed_for(self.seed, "", f"sample {n}.{attempt}") >> 32
+        return self._seeds[n, attempt]
 
     def report(self) -> str:
         """What the model was asked, for the summary line."""
-        if not self.calls and not self.hits:
-            return ""
-        parts = [f"{self.calls:,} calls to {self.name}"]
-        parts += [f"{self.hits:,} from cache"] if self.hits else []
-        parts += [f"{self.invalid:,} invalid replies"] if self.invalid else []
-        parts += [f"{self.usage.prompt:,} tokens in, {self.usage.completion:,} out"] if self.usage.prompt else []
-        return ", ".join(parts)
+        return self.tally.report()
 
     async def close(self) -> None:
         """Release the backend and the cache."""
         await self.backend.close()
         if self.cache:
             self.cache.close()
+
+
+def _step(call: str, step: str | None) -> str:
+    """The name under which replies to calls like this one are counted: "judge/blind"."""
+    stage, _, rest = call.partition("/")
+    return f"{stage}/{step or rest.split('/')[-2]}"
+
+
+def _parsed(completion: Completion, form: _Form, accept: Callable[[Any], None] | None) -> Any:
+    """The reply as a JSON value (None without a schema); Invalid with the reason if it fails a check."""
+    if completion.finish == "refusal":
+        raise Invalid(f"the model refused: {completion.text[:100]!r}")
+    value: Any = None
+    if form.schema is not None:
+        if completion.finish == "length":
+            raise Invalid("cut off at the limit of tokens (--max-tokens)")
+        try:
+            value = orjson.loads(completion.text)
+        except orjson.JSONDecodeError as fault:
+            raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
+        if not form.valid(value):
+            raise Invalid(str(check.first_fault(form.schema, value)))
+    if accept:
+        accept(completion.text if form.schema is None else value)
+    return value

@@ -1,133 +1,149 @@
-"""The backend `openai:NAME`: chat completions of any compatible server, over aiohttp and orjson.
+"""The backend `openai:NAME`: chat completions of any compatible server; `azure.py` has the same on Azure.
 
-Transport faults (no connection, 408, 409, 429, 5xx, a reply that is no completion) are retried here with exponential
-backoff and jitter, honouring Retry-After. What no retry can mend is one clear line: BackendError where every call
-would fail (key, model, server), ModelError where only this one does (context too long, request refused).
+What an answer means stands here: Unavailable where another attempt may do better (no connection, 408, 409, 429, 5xx, a
+reply that is no completion), BackendError where every call would fail (key, model, server), ModelError where only this
+one does (context too long, request refused).
 """
 
-import asyncio
 import os
-import random
+import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from pmem.backends.base import Completion, Likelihood, Request, Usage
+from pmem.backends.base import Completion, Likelihood, Request, Unavailable, Usage
+from pmem.backends.servers import Server, Servers
+from pmem.backends.transport import Answer, Transport
 from pmem.check import plain
 from pmem.errors import BackendError, ModelError
 
 DEFAULT_URL = "https://api.openai.com/v1"
-ATTEMPTS = 8
-"""Tries per call; with the waits below the last comes after about two minutes."""
-FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds
-CONNECT_ATTEMPTS = 4
-"""Tries for a server that has not answered as one yet: a wrong address should not take minutes to report."""
-CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 600.0  # seconds; a long reply of a slow model arrives in one piece
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-
-
-class _Retry(Exception):
-    """This attempt failed in a way that another may not. wait: seconds that the server asked for."""
-
-    def __init__(self, why: str, wait: float | None = None) -> None:
-        super().__init__(why)
-        self.wait = wait
+BUSY = {429, 503, 529}
+"""Of these, the ones that say: too many requests at the moment."""
+PATH = "/chat/completions"
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class OpenAIBackend:
-    """One model on one or several equal servers (requests go round)."""
+    """One model on one or several equal servers."""
 
     cacheable = True
+    kind = "openai"
 
-    def __init__(self, name: str, base_urls: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, base_urls: tuple[str, ...] = (), *, timeout: float | None = None) -> None:
         self.name = name
-        urls = base_urls or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
-        self.urls = [_checked(url).rstrip("/") + "/chat/completions" for url in urls]
-        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
-        self._session: Any = None
-        self._next = 0
-        self._answered = False
+        self.timeout = timeout
         self._dropped: set[str] = set()  # parameters that this server turned out not to take
-        if not self._key and any(url.startswith(DEFAULT_URL) for url in self.urls):
+        self._tails: dict[Any, tuple[dict[str, Any] | None, bytes]] = {}
+        self._transport: Any = None
+        self.urls = self._addresses(base_urls)
+        self.key = self._credential()
+        self._servers = Servers([url + PATH for url in self.urls])
+
+    def _addresses(self, given: tuple[str, ...]) -> list[str]:
+        urls = given or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
+        return [_checked(url).rstrip("/") for url in urls]
+
+    def _credential(self) -> str:
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not key and self.hosted:
             raise BackendError(
-                f"openai:{name} needs a key: set OPENAI_API_KEY (or --base-url for a server of your own)"
+                f"openai:{self.name} needs a key: set OPENAI_API_KEY (or --base-url for a server of your own)"
             )
+        return key
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the model's maker serves it, at the maker's prices."""
+        return all(url.startswith(DEFAULT_URL) for url in self.urls)
 
     def identify(self) -> dict[str, Any]:
         """Kind and model; not the server's address, not the key."""
-        return {"kind": "openai", "model": self.name}
+        return {"kind": self.kind, "model": self.name}
+
+    def sdk(self) -> Any:
+        """A client of the openai package for the first server, for what that is good at: batches, files."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(api_key=self.key or "none", base_url=self.urls[0], max_retries=4, timeout=self.timeout)
 
     async def complete(self, request: Request) -> Completion:
-        """Ask, patiently."""
-        wait = FIRST_WAIT
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._attempt(request)
-            except _Retry as fault:
-                limit = ATTEMPTS if self._answered else CONNECT_ATTEMPTS
-                if attempt >= limit:
-                    self._give_up(request, str(fault), attempt)
-                pause = fault.wait if fault.wait is not None else wait * random.uniform(0.5, 1.5)
-                wait = min(2 * wait, LONGEST_WAIT)
-            await asyncio.sleep(min(pause, 2 * LONGEST_WAIT))
-
-    def _give_up(self, request: Request, why: str, attempts: int) -> None:
-        if not self._answered:
-            raise BackendError(f"openai:{self.name}: {why}")
-        raise ModelError(f"openai:{self.name}: {why} (tried {attempts} times)", call=request.call)
-
-    async def _attempt(self, request: Request) -> Completion:
-        import aiohttp
-
-        url = self.urls[self._next % len(self.urls)]
-        self._next += 1
+        """One attempt."""
+        if self._transport is None:
+            self._transport = self._connect()
+        server = await self._servers.choose(request.prefix.id if request.prefix else None)
+        server.in_flight += 1
         try:
-            async with self._connected().post(url, data=self._body(request), allow_redirects=False) as response:
-                raw = await response.read()
-                if response.status != 200:
-                    self._refused(request, response.status, dict(response.headers), self._redacted(raw))
-                return self._completion(raw)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as fault:
-            raise BackendError(f"{_host(url)}: {fault}") from None
-        except aiohttp.ClientConnectionError as fault:
-            raise _Retry(f"no connection to {_host(url)}: {_plainly(fault)}") from None
-        except aiohttp.ClientError as fault:
-            raise _Retry(f"{_host(url)} broke off its reply: {fault}") from None
-        except TimeoutError:
-            raise _Retry(f"no answer from {_host(url)} in time") from None
+            answer: Answer = await self._transport.post(server.url, self.parts(request))
+            self._heed(server, answer.headers)
+            if answer.status != 200:
+                raise self.refusal(answer.status, answer.headers, answer.body, request)
+            completion = self.completion(answer.body)
+        except Unavailable as fault:
+            if fault.busy:
+                server.spare(self._servers.clock() + (fault.wait or 0.0))
+            else:
+                server.failed(self._servers.clock())
+            raise
+        finally:
+            server.in_flight -= 1
+        server.answered()
+        return completion
 
-    def _connected(self) -> Any:
-        if self._session is None:
-            import aiohttp
+    def _connect(self) -> Any:
+        return Transport(self._headers(), self.timeout)
 
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                headers={"Authorization": f"Bearer {self._key or 'none'}", "Content-Type": "application/json"},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
-                trust_env=True,  # proxies
-            )
-        return self._session
+    def _headers(self) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self.key or 'none'}"}
+        for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+            if value := os.environ.get(variable):
+                headers[name] = value
+        return headers
 
-    def _body(self, request: Request) -> bytes:
-        """The request as JSON; a shared history's bytes are taken as they are."""
-        messages = self._messages(request)
-        raw = orjson.dumps(messages)
-        if request.prefix:
-            raw = request.prefix.raw[:-1] + b"," + raw[1:]
-        rest: dict[str, Any] = {"model": self.name}
-        if request.max_tokens is not None:
-            newer = "max_tokens" in self._dropped or self.urls[0].startswith(DEFAULT_URL)
-            rest["max_completion_tokens" if newer else "max_tokens"] = request.max_tokens
-        if request.temperature is not None:
-            rest["temperature"] = request.temperature
+    def _heed(self, server: Server, headers: Mapping[str, str]) -> None:
+        """Spare a server that says that nothing is left of an allowance until it is renewed."""
+        for what in ("requests", "tokens"):
+            if headers.get(f"x-ratelimit-remaining-{what}") == "0":
+                server.spare(self._servers.clock() + (_duration(headers.get(f"x-ratelimit-reset-{what}", "")) or 0.0))
+
+    # ---- the request ------------------------------------------------------------------------------------------
+
+    def parts(self, request: Request) -> list[bytes]:
+        """The request as JSON, in pieces that make the body one after the other; a history's bytes are not copied."""
+        raw = request.raw or orjson.dumps(request.messages)
+        tail = self._tail(request)
+        if request.schema is not None and "response_format" in self._dropped:
+            raw = orjson.dumps([*request.messages, _in_words(request.schema)])
         if request.seed is not None and "seed" not in self._dropped:
-            rest["seed"] = request.seed
+            tail = b',"seed":%d%b' % (request.seed, tail)
+        if request.prefix:
+            return [b'{"messages":', memoryview(request.prefix.raw)[:-1], b"," + raw[1:] + tail]  # type: ignore[list-item]
+        return [b'{"messages":' + raw + tail]
+
+    def _tail(self, request: Request) -> bytes:
+        """What follows the messages and the seed: the same for all calls with one schema."""
+        key = (id(request.schema), request.max_tokens, request.temperature, len(self._dropped))
+        known = self._tails.get(key)
+        if known is None or known[0] is not request.schema:
+            if len(self._tails) > 256:
+                self._tails.clear()
+            known = self._tails[key] = (request.schema, b"," + orjson.dumps(self._parameters(request))[1:])
+        return known[1]
+
+    def _parameters(self, request: Request) -> dict[str, Any]:
+        parameters: dict[str, Any] = {"model": self.name}
+        if request.max_tokens is not None:
+            newer = self.hosted != ("max_tokens" in self._dropped)
+            parameters["max_completion_tokens" if newer else "max_tokens"] = request.max_tokens
+        if request.temperature is not None and "temperature" not in self._dropped:
+            parameters["temperature"] = request.temperature
         if request.schema is not None:
-            rest["response_format"] = self._response_format(request.schema)
-        return b'{"messages":' + raw + b"," + orjson.dumps(rest)[1:]
+            parameters["response_format"] = self._response_format(request.schema)
+        return parameters
 
     def _response_format(self, schema: dict[str, Any]) -> dict[str, Any]:
         if "response_format" in self._dropped:
@@ -135,56 +151,60 @@ class OpenAIBackend:
         name = schema.get("title", "reply")
         return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
-    def _messages(self, request: Request) -> list[dict[str, Any]]:
-        """The messages; with the schema in words, where the server takes no json_schema."""
-        if request.schema is None or "response_format" not in self._dropped:
-            return request.messages
-        told = "Reply with one JSON object and nothing else. It must satisfy this JSON Schema:\n"
-        return [*request.messages, {"role": "user", "content": told + orjson.dumps(request.schema).decode()}]
+    # ---- the answer -------------------------------------------------------------------------------------------
 
-    def _completion(self, raw: bytes) -> Completion:
+    def completion(self, raw: bytes) -> Completion:
+        """What the body of an answer 200 says; Unavailable if it is no completion."""
         try:
             reply = orjson.loads(raw)
             choices = reply["choices"]
-            self._answered = True
+        except orjson.JSONDecodeError:
+            shown = self.redacted(raw)[:60]
+            raise Unavailable(f"the server's reply is not JSON: {shown!r}", reached=False) from None
+        except (KeyError, TypeError):
+            shown = self.redacted(raw)[:60]
+            raise Unavailable(f"the server's reply is no chat completion: {shown!r}", reached=False) from None
+        try:
             choice = choices[0]
             message = choice["message"]
             text, finish = message.get("content"), choice.get("finish_reason") or "stop"
-            usage = reply.get("usage") or {}
             if message.get("refusal"):
                 text, finish = message["refusal"], "refusal"
             if not isinstance(text, str):
-                raise _Retry("the server's reply holds no text")
-            return Completion(text, _usage(usage), finish)
-        except orjson.JSONDecodeError:
-            raise _Retry(f"the server's reply is not JSON: {self._redacted(raw)[:60]!r}") from None
+                raise Unavailable("the server's reply holds no text")
+            return Completion(text, _usage(reply.get("usage") or {}), finish)
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise _Retry(f"the server's reply is no chat completion: {self._redacted(raw)[:60]!r}") from None
+            shown = self.redacted(raw)[:60]
+            raise Unavailable(f"the server's reply is no chat completion: {shown!r}") from None
 
-    def _redacted(self, raw: bytes) -> bytes:
+    def redacted(self, raw: bytes) -> bytes:
         """A reply that may be shown: some servers and proxies echo the request, with its key."""
-        return raw.replace(self._key.encode(), b"[key]") if len(self._key) >= 8 else raw  # not a local server's "x"
+        return raw.replace(self.key.encode(), b"[key]") if len(self.key) >= 8 else raw  # not a local server's "x"
 
-    def _refused(self, request: Request, status: int, headers: dict[str, str], raw: bytes) -> None:
-        """Raise what a status other than 200 means."""
-        code, message = _error_of(raw)
+    def refusal(self, status: int, headers: Mapping[str, str], raw: bytes, request: Request) -> Exception:
+        """What a status other than 200 means, as the exception to raise."""
+        code, message = _error_of(self.redacted(raw))
+        name = f"{self.kind}:{self.name}"
         if status in (401, 403):
-            hint = "OPENAI_API_KEY is not set" if not self._key else "is OPENAI_API_KEY right?"
-            raise BackendError(f"openai:{self.name}: the server refuses the key ({status}; {hint})")
+            return BackendError(f"{name}: the server refuses the key ({status}; {self._key_hint()})")
         if code == "insufficient_quota":
-            raise BackendError(f"openai:{self.name}: the account has no quota left: {message}")
+            return BackendError(f"{name}: the account has no quota left: {message}")
         if status == 404:
-            raise BackendError(f"openai:{self.name}: the server knows no such model or address: {message}")
+            return BackendError(f"{name}: the server knows no such model or address: {message}")
         if 300 <= status < 400:
-            raise _Retry(f"the server redirects elsewhere ({status}), which is not followed")
-        self._answered = True
+            return Unavailable(f"the server redirects elsewhere ({status}), which is not followed", reached=False)
         if status in RETRIED:
-            raise _Retry(f"the server answers {status}: {message}", _retry_after(headers))
+            return Unavailable(
+                f"the server answers {status}: {message}", wait=_retry_after(headers), busy=status in BUSY
+            )
         if code == "context_length_exceeded" or "context length" in message.lower():
-            raise ModelError(f"context length exceeded: {message}", call=request.call, reason="limit")
+            return ModelError(f"context length exceeded: {message}", call=request.call, reason="limit")
         if status in (400, 422) and self._adapt(message):
-            raise _Retry(f"the server refuses a parameter: {message}", 0.0)
-        raise ModelError(f"openai:{self.name}: the server answers {status}: {message}", call=request.call)
+            return Unavailable(f"the server refuses a parameter: {message}", wait=0.0)
+        return ModelError(f"{name}: the server answers {status}: {message}", call=request.call)
+
+    def _key_hint(self) -> str:
+        return "is OPENAI_API_KEY right?" if self.key else "OPENAI_API_KEY is not set"
 
     def _adapt(self, message: str) -> bool:
         """Leave out, or put otherwise, the parameter that the server says it doesn't take; False if it names none.
@@ -203,12 +223,20 @@ class OpenAIBackend:
 
     async def likelihood(self, request: Request, texts: list[str]) -> list[Likelihood]:
         """Chat servers don't tell the likelihood of a given text."""
-        raise BackendError("--scoring likelihood needs a model in process: local:NAME, not openai:NAME")
+        raise BackendError(
+            f"--scoring likelihood needs a model in process: local:NAME or vllm:NAME, not {self.kind}:NAME"
+        )
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._transport is not None:
+            await self._transport.close()
+
+
+def _in_words(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as a message, for a server that takes no json_schema."""
+    told = "Reply with one JSON object and nothing else. It must satisfy this JSON Schema:\n"
+    return {"role": "user", "content": told + orjson.dumps(schema).decode()}
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
@@ -232,16 +260,37 @@ def _error_of(raw: bytes) -> tuple[str, str]:
         return "", plain(raw[:1000].decode("utf-8", "replace").strip())
 
 
-def _retry_after(headers: dict[str, str]) -> float | None:
-    """Seconds that the server asks to wait (the header's date form counts as not given)."""
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: a number, or a date as HTTP writes them."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        for key, value in headers.items():
-            if key.lower() == name:
-                try:
-                    return max(0.0, float(value)) * unit
-                except ValueError:
-                    return None
+        if (value := headers.get(name)) is not None:
+            try:
+                return max(0.0, float(value)) * unit
+            except ValueError:
+                return _until(value)
     return None
+
+
+def _until(date: str) -> float | None:
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        then = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _duration(text: str) -> float | None:
+    """Seconds of a duration as rate-limit headers have it: "120ms", "1s", "6m0s", or a bare number of seconds."""
+    found = DURATION.findall(text)
+    if found:
+        return sum(float(number) * SECONDS[unit] for number, unit in found)
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _checked(url: str) -> str:
@@ -254,11 +303,3 @@ def _checked(url: str) -> str:
         pass
     shown = url.split("@")[-1]
     raise BackendError(f"'{shown}' is no server's address: expected http://HOST[:PORT]/v1, the key in OPENAI_API_KEY")
-
-
-def _host(url: str) -> str:
-    return url.removesuffix("/chat/completions")
-
-
-def _plainly(fault: Exception) -> str:
-    return str(getattr(fault, "strerror", "") or fault or type(fault).__name__)

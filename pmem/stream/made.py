@@ -1,8 +1,11 @@
 """What a stage takes and gives beside single records: groups of neighbours, and what it made of one input."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
+import orjson
+
+from pmem import check
 from pmem.errors import ModelError, RecordError
 from pmem.stream.source import Entry, Record, Torn
 
@@ -23,6 +26,51 @@ class Made(NamedTuple):
     records: list[Record]
     failures: list[Failure] = []  # noqa: RUF012 - never written to
     dropped: list[tuple[Record, str]] = []  # noqa: RUF012
+
+
+Rejected = tuple[Entry, RecordError, list[str] | None]  # what, why, which of its items (None: all)
+
+
+class Outcome(NamedTuple):
+    """What goes out for one input, ready to be written; of the input itself, only what has to be rejected is kept.
+
+    lines: whole lines of `number` records; dropped: as in Made; rejected: what, why, which items;
+    later: nothing yet, since a call has been put off.
+    """
+
+    lines: bytes = b""
+    number: int = 0
+    dropped: list[tuple[Record, str]] = []  # noqa: RUF012
+    rejected: list[Rejected] = []  # noqa: RUF012
+    later: bool = False
+
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return len(self.lines) + sum(OBJECTS * len(entry.line) for entry, _, _ in self.rejected)
+
+
+OBJECTS = 3
+"""How much more memory a parsed record takes than its line."""
+
+
+def bytes_of(item: Any) -> int:
+    """About how many bytes an entry or a group of entries takes while it is in work."""
+    entries = item if isinstance(item, list) else [item.entry if isinstance(item, Torn) else item]
+    return OBJECTS * sum(len(entry.line) for entry in entries)
+
+
+def outcome(made: Made, entries: list[Entry], stage: str, writes: str, valid: Callable[[Any], bool]) -> Outcome:
+    """What to write for `entries`; they are rejected whole if the stage made something against its own schema."""
+    for record in made.records:
+        if not valid(record):
+            fault = check.first_fault(check.schema(writes), record)
+            message = f"{stage} made an invalid {writes} record: {fault.message}"
+            error = RecordError(message, reason="internal", pointer=fault.pointer)
+            return Outcome(rejected=[(entry, error, None) for entry in entries])
+    lines = b"".join([orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in made.records])
+    failed = [failure.item for failure in made.failures]
+    rejected: list[Rejected] = [(entry, made.failures[0].fault, failed) for entry in entries] if failed else []
+    return Outcome(lines, len(made.records), made.dropped, rejected)
 
 
 class Group(NamedTuple):

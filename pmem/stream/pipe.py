@@ -8,9 +8,9 @@ import click
 import orjson
 
 from pmem import check, errors
-from pmem.errors import InputError, PmemError, RecordError
+from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
-from pmem.stream.made import Group, Made, grouped
+from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
@@ -33,7 +33,8 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it.
+    before it; usage: a file for `used`, the records of what was asked of each model; later: records put off, since
+    calls that they need are left for another time.
     """
 
     def __init__(
@@ -57,6 +58,9 @@ class Pipe:
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None
+        self.usage: str | None = None
+        self.used: list[Callable[[], Record]] = []
+        self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
     # ---- what stages call -------------------------------------------------------------------------------------
@@ -216,45 +220,42 @@ class Pipe:
 
         from pmem.stream.window import directly, from_thread, in_order
 
-        async def attempt(item: Any) -> Record | Made:
-            if isinstance(item, Torn):
-                raise item.fault
-            return await make(item)
+        valid = check.validator(writes)
+
+        async def attempt(item: Any) -> Outcome:
+            entries = item if isinstance(item, list) else [item]
+            try:
+                if isinstance(item, Torn):
+                    raise item.fault
+                made = await make(item)
+                return outcome(made if isinstance(made, Made) else Made([made]), entries, self.stage, writes, valid)
+            except Deferred:
+                return Outcome(later=True)
+            except RecordError as fault:
+                refused = [entry.entry if isinstance(entry, Torn) else entry for entry in entries]
+                return Outcome(rejected=[(entry, fault, None) for entry in refused])
 
         source = (from_thread if self.chunks.blocking else directly)(self._entries())
-        valid = check.validator(writes)
+        window = in_order(
+            arrange(source), attempt, 2 * self.jobs, self.out.flush, weigh=bytes_of, weigh_result=Outcome.weight
+        )
         with two_at_most():
             try:
-                async with aclosing(in_order(arrange(source), attempt, 2 * self.jobs, self.out.flush)) as done:
-                    async for item, task in done:
-                        entries = item if isinstance(item, list) else [item]
-                        try:
-                            made = task.result()
-                        except RecordError as fault:
-                            for entry in entries:
-                                self._reject(entry.entry if isinstance(entry, Torn) else entry, fault)
-                            self.bar.advance()
-                            continue
-                        self._emit(made if isinstance(made, Made) else Made([made]), entries, writes, valid)
+                async with aclosing(window) as done:
+                    async for result in done:
+                        self._write(result)
             finally:
-                for model in self.attached:
-                    await model.close()
+                for one in self.attached:
+                    await one.close()
 
-    def _emit(self, made: Made, entries: list[Entry], writes: str, valid: Callable[[Any], bool]) -> None:
-        for record in made.records:
-            if not valid(record):
-                fault = check.first_fault(check.schema(writes), record)
-                message = f"{self.stage} made an invalid {writes} record: {fault.message}"
-                for entry in entries:
-                    self._reject(entry, RecordError(message, reason="internal", pointer=fault.pointer))
-                return
-        for record in made.records:
-            self.out.write(orjson.dumps(record, option=NEWLINE))
-        for record, reason in made.dropped:
+    def _write(self, result: Outcome) -> None:
+        if result.lines:
+            self.out.write(result.lines, result.number)
+        for record, reason in result.dropped:
             self._drop(record, reason)
-        if made.failures:
-            for entry in entries:
-                self._reject(entry, made.failures[0].fault, [failure.item for failure in made.failures])
+        for entry, fault, items in result.rejected:
+            self._reject(entry, fault, items)
+        self.later += result.later
         self.bar.advance()
 
     # ---- what doesn't go on -----------------------------------------------------------------------------------
@@ -302,19 +303,28 @@ class Pipe:
         for sink in self._sinks():
             sink.commit()
         self._say_summary()
+        self._write_usage()
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
+
+    def _write_usage(self) -> None:
+        """What was asked is worth knowing, and true, however the run ended."""
+        if self.usage:
+            sink = Sink(self.usage)
+            for used in self.used:
+                sink.write(orjson.dumps(used(), option=NEWLINE))
+            sink.commit()
 
     def _stopped(self, fault: BaseException) -> NoReturn:
         self.bar.close()
         if not isinstance(fault, SystemExit):
             for sink in self._sinks():
                 sink.leave()
+        if isinstance(fault, KeyboardInterrupt | PmemError):
+            self._say_summary("interrupted: " if isinstance(fault, KeyboardInterrupt) else "stopped: ")
+            self._write_usage()
         if isinstance(fault, KeyboardInterrupt):
-            self._say_summary("interrupted: ")
             raise SystemExit(errors.INTERRUPTED) from None
-        if isinstance(fault, PmemError) and not self.quiet:
-            self._say_summary("stopped: ")
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
@@ -330,6 +340,7 @@ class Pipe:
             self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out") if key in self.counts]
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
+        shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [", ".join(shown), *(text for text in said if text)]
         click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)

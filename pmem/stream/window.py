@@ -1,6 +1,7 @@
 """Ordered bounded concurrency: many records in work at once, results in input order."""
 
 import asyncio
+import contextvars
 import queue
 import threading
 from collections import deque
@@ -8,9 +9,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, TypeVar
 
 from pmem.errors import PmemError
+from pmem.turns import turn
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+MOST_BYTES = 64 << 20
+"""Bytes of records in work, and again of results that wait for an older one: what bounds a run's memory."""
+TASK_BYTES = 2048
+"""What a result takes beside its own bytes."""
 
 
 async def in_order(
@@ -18,32 +25,50 @@ async def in_order(
     work: Callable[[In], Awaitable[Out]],
     window: int,
     before_waiting: Callable[[], None],
-) -> AsyncGenerator[tuple[In, "asyncio.Task[Out]"], None]:
-    """Run `work` on every item, at most `window` between the oldest unfinished and the newest; yield in input order.
+    *,
+    weigh: Callable[[In], int] = lambda _item: 0,
+    weigh_result: Callable[[Out], int] = lambda _result: 0,
+) -> AsyncGenerator[Out, None]:
+    """Run `work` on every item, at most `window` of them unfinished at once; yield the results in input order.
 
-    The tasks that come out are done; their result or exception is the caller's. A PmemError (which stops the run)
-    is raised as soon as any task has it, whatever is unfinished before it. `before_waiting` is called whenever
-    nothing is ready, for flushing.
+    A slow item holds up nothing but the output: others go on being worked on until their finished results weigh
+    MOST_BYTES. weigh, weigh_result: bytes of an item in work and of its result. An exception of `work` is raised in its
+    turn; a PmemError, which stops the run, as soon as any item has it, whatever is unfinished before it.
+    `before_waiting` is called whenever nothing is ready, for flushing.
     """
     loop = asyncio.get_running_loop()
-    pending: deque[tuple[In, asyncio.Task[Out]]] = deque()
+    tasks: deque[asyncio.Task[Out]] = deque()  # in input order
+    weights: dict[asyncio.Task[Out], int] = {}  # of the unfinished
     waiting: deque[In] = deque()
     fetch: asyncio.Task[list[In]] | None = None
     exhausted = False
+    number = in_work = held = 0
     wake = loop.create_future()
     stopping: list[PmemError] = []
 
-    def ready(task: "asyncio.Task[Any]") -> None:
-        if not task.cancelled() and isinstance(fault := task.exception(), PmemError):
-            stopping.append(fault)
-        head = pending and pending[0][1] is task
-        if (head or task is fetch or stopping) and not wake.done():
+    def stir() -> None:
+        if not wake.done():
             wake.set_result(None)
+
+    def finished(task: "asyncio.Task[Out]") -> None:
+        nonlocal in_work, held
+        in_work -= weights.pop(task)
+        if task.cancelled():
+            return
+        if (fault := task.exception()) is None:
+            held += weigh_result(task.result()) + TASK_BYTES
+        elif isinstance(fault, PmemError):
+            stopping.append(fault)
+        if waiting or stopping or (tasks and tasks[0] is task):
+            stir()
 
     try:
         while True:
-            while pending and pending[0][1].done() and not stopping:
-                yield pending.popleft()
+            while tasks and tasks[0].done() and not stopping:
+                done = tasks.popleft()
+                result = done.result()
+                held -= weigh_result(result) + TASK_BYTES
+                yield result
             if stopping:
                 raise stopping[0]
             if fetch and fetch.done():
@@ -51,27 +76,32 @@ async def in_order(
                 fetch = None
                 exhausted = not batch
                 waiting.extend(batch)
-            while waiting and len(pending) < window:
+            while waiting and len(weights) < window and held < MOST_BYTES and (in_work < MOST_BYTES or not weights):
                 item = waiting.popleft()
-                task = loop.create_task(_run(work, item))
-                pending.append((item, task))
-                task.add_done_callback(ready)
+                number += 1
+                context = contextvars.copy_context()
+                context.run(turn.set, number)
+                task = loop.create_task(_run(work, item), context=context)
+                tasks.append(task)
+                weights[task] = weigh(item)
+                in_work += weights[task]
+                task.add_done_callback(finished)
             if not waiting and not exhausted and fetch is None:
                 fetch = loop.create_task(_next(source))
-                fetch.add_done_callback(ready)
-            if exhausted and not pending and not waiting:
+                fetch.add_done_callback(lambda _: stir())
+            if exhausted and not tasks and not waiting:
                 return
-            if not (pending and pending[0][1].done()):
+            if not (tasks and tasks[0].done()):
                 before_waiting()
                 wake = loop.create_future()
-                if (pending and pending[0][1].done()) or (fetch and fetch.done()) or stopping:
+                if (tasks and tasks[0].done()) or (fetch and fetch.done()) or stopping:
                     continue
                 await wake
     finally:
-        left: list[asyncio.Task[Any]] = [task for _, task in pending]
+        left: list[asyncio.Task[Any]] = list(tasks)
         left += [fetch] if fetch else []
-        for task in left:
-            task.cancel()
+        for unfinished in left:
+            unfinished.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 

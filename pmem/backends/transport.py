@@ -1,0 +1,130 @@
+"""HTTP for chat completions: aiohttp, bodies in pieces, timeouts per phase, replies of bounded size."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+from aiohttp.payload import Payload
+
+from pmem.backends.base import Unavailable
+from pmem.errors import BackendError
+
+CONNECT_TIMEOUT = 20.0  # seconds: to resolve, connect and agree on TLS
+ATTEMPT_TIMEOUT = 600.0  # seconds from sending to the last byte; a long reply of a slow model arrives in one piece
+LARGEST_REPLY = 4 << 20
+"""Bytes. 128,000 tokens of text with as many of reasoning make about one megabyte; more is no reply but a fault."""
+IN_PIECES = 1 << 16
+"""Bytes from which on a body is written as it lies in memory, its history not copied."""
+
+
+class Answer(NamedTuple):
+    """What a server sent back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Pieces(Payload):
+    """A body that lies in several places: a history that many requests share, and what follows it."""
+
+    _autoclose = True  # only bytes: nothing to close
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__(pieces, content_type="application/json")
+        self._size = sum(map(len, pieces))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        for piece in self._value:
+            await writer.write(piece)
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        await self.write(writer)
+
+
+class Transport:
+    """Connections that are kept, to any number of servers. Proxies, and certificates of one's own, come from the
+    environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE (or REQUESTS_CA_BUNDLE), SSL_CERT_DIR."""
+
+    def __init__(self, headers: Mapping[str, str], timeout: float | None = None) -> None:
+        self._headers = {"Content-Type": "application/json", **headers}
+        self._timeout = timeout or ATTEMPT_TIMEOUT
+        self._session: aiohttp.ClientSession | None = None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=_certificates()),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeout, connect=None, sock_connect=min(CONNECT_TIMEOUT, self._timeout)
+                ),
+                trust_env=True,
+                auto_decompress=True,
+            )
+        return self._session
+
+    async def post(self, url: str, pieces: list[bytes]) -> Answer:
+        """Send a JSON body and read the answer. Unavailable: none came, or not a whole one; BackendError: this
+        address can't be talked to at all."""
+        size = sum(map(len, pieces))
+        data: Any = _Pieces(pieces) if size > IN_PIECES else b"".join(pieces)
+        host = url.removesuffix("/chat/completions")
+        try:
+            async with self._connected().post(url, data=data, allow_redirects=False) as response:
+                return Answer(response.status, response.headers, await _read(response, host))
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.ClientSSLError) as fault:
+            raise BackendError(f"{host}: {fault}") from None
+        except aiohttp.ClientProxyConnectionError as fault:
+            raise Unavailable(f"no connection to the proxy for {host}: {_plainly(fault)}", reached=False) from None
+        except aiohttp.ClientConnectionError as fault:
+            raise Unavailable(f"no connection to {host}: {_plainly(fault)}", reached=False) from None
+        except aiohttp.ClientError as fault:
+            raise Unavailable(f"{host} broke off its reply: {_plainly(fault)}", reached=False) from None
+        except TimeoutError:
+            raise Unavailable(f"no answer from {host} in {self._timeout:g} s", reached=False) from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
+    if response.content_length is not None and response.content_length <= LARGEST_REPLY:
+        return await response.read()
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_REPLY:
+            response.close()  # the connection with it: the rest of the reply is still on its way
+            raise Unavailable(f"{host} sends more than {LARGEST_REPLY >> 20} MiB for one reply")
+    return b"".join(pieces)
+
+
+def _certificates() -> Any:
+    """How to verify servers: as the system does, or by the files that the environment names; BackendError if these
+    can't be read."""
+    import ssl
+
+    file, folder = (os.environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    file = file or os.environ.get("REQUESTS_CA_BUNDLE")
+    if not (file or folder):
+        return True
+    for name in (file, folder):
+        if name and not Path(name).exists():
+            raise BackendError(f"{name}: no such file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE or SSL_CERT_DIR names it)")
+    try:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    except (OSError, ssl.SSLError) as fault:
+        raise BackendError(f"{file or folder}: certificates can't be read: {fault}") from None
+
+
+def _plainly(fault: Exception) -> str:
+    return str(getattr(fault, "strerror", "") or fault or type(fault).__name__)
