@@ -10,11 +10,11 @@ import openai
 import orjson
 import pytest
 
-from pmem.backends.base import Completion, Request, Unavailable
+from pmem.backends.base import Completion, Request
 from pmem.backends.batch import BatchBackend
 from pmem.backends.batch_lines import chunks, completion, request_line, result
 from pmem.backends.batch_provider import Provider, Terms
-from pmem.backends.openai import OpenAIBackend, _Retry
+from pmem.backends.openai import OpenAIBackend
 from pmem.errors import BackendError, ModelError
 from tests.stub import Stub
 
@@ -22,29 +22,10 @@ QUICK = Terms(quiet=0.04, poll=(0.01, 0.05), patience=5)
 
 
 class Chat(OpenAIBackend):
-    """Chat completions, with what a batch asks of them."""
+    """The usual backend; its client of the openai package is kept, and gives up soon."""
 
-    def parts(self, request: Request) -> list[bytes]:
-        return [self._body(request)]
-
-    def completion(self, raw: bytes) -> Completion:
-        try:
-            return self._completion(raw)
-        except _Retry as fault:
-            raise Unavailable(str(fault)) from None
-
-    def refusal(self, status: int, headers: dict[str, str], raw: bytes, request: Request) -> Exception:
-        try:
-            self._refused(request, status, headers, self._redacted(raw))
-        except _Retry as fault:
-            return Unavailable(str(fault))
-        except Exception as fault:
-            return fault
-        raise AssertionError
-
-    def sdk(self) -> openai.AsyncOpenAI:
-        url = self.urls[0].removesuffix("/chat/completions")
-        self.client = openai.AsyncOpenAI(api_key=self._key or "none", base_url=url, max_retries=1)
+    def sdk(self) -> Any:
+        self.client = super().sdk().with_options(max_retries=1)
         return self.client
 
 

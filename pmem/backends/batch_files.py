@@ -99,6 +99,6 @@ async def delivered(
 
 
 def _step(call: Call | None) -> str:
-    """stage/record/step/n -> stage/step."""
+    """stage/record/step/n -> stage/step, as Model names it; replies that nobody waits for have none."""
     parts = call.request.call.split("/") if call else []
-    return f"{parts[0]}/{parts[2]}" if len(parts) > 2 else ""
+    return f"{parts[0]}/{parts[-2]}" if len(parts) > 2 else ""

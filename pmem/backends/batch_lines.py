@@ -5,7 +5,7 @@ A request is `{"custom_id", "method": "POST", "url", "body"}`, a result `{"id", 
 vLLM leaves out the body of a request that failed, and puts what OpenAI has there into `error`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -33,7 +33,7 @@ class Chat(Protocol):
         """What the body of a reply says; Unavailable if it says nothing."""
         ...
 
-    def refusal(self, status: int, headers: dict[str, str], raw: bytes, request: Request) -> Exception:
+    def refusal(self, status: int, headers: Mapping[str, str], raw: bytes, request: Request) -> Exception:
         """What a status other than 200 means: Unavailable, ModelError or BackendError; no key in its message."""
         ...
 

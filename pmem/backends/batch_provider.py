@@ -189,7 +189,7 @@ class Provider:
                 f"{self._name}: {self.server} has no batches (it answers {status}); --batch-out writes a file for "
                 "`vllm run-batch` instead"
             )
-        fault = self._chat.refusal(status, dict(caught.response.headers), caught.response.content, Request([]))
+        fault = self._chat.refusal(status, caught.response.headers, caught.response.content, Request([]))
         if isinstance(fault, ModelError):
             raise BackendError(fault.message)
         if isinstance(fault, Unavailable):
