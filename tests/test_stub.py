@@ -390,6 +390,8 @@ def test_counts_and_log(stub: Stub, tmp_path: Path) -> None:
         "in_flight_max": 3,
         "prompt_tokens": sum(one["prompt_tokens"] for one in usage),
         "completion_tokens": sum(one["completion_tokens"] for one in usage),
+        "batches": 0,
+        "batch_requests": 0,
     }
     assert stub.counts() == expected
     stub.reset()

@@ -12,8 +12,11 @@ underscores: `no_json_schema=True`, `models=["a", "b"]`, `fault_first=2`, `log=p
 
 A reply depends on the request's model, messages, response_format, temperature, seed, max_tokens and
 max_completion_tokens only (which don't shorten it); a fault on these, the attempt and --seed. Without --latency a reply
-is made in one go, so that in_flight_max stays near 1. Beside the OpenAI routes there are GET /stub/counts and
-POST /stub/reset.
+is made in one go, so that in_flight_max stays near 1. Beside the OpenAI routes (chat completions, models, files, batches)
+there are GET /stub/counts and POST /stub/reset.
+
+The requests of a batch get the replies that they would get as chat requests, when the batch is done, with the faults of
+--batch-fault, and those of --fault that change a reply's content.
 """
 
 import http.client
@@ -39,11 +42,12 @@ class Stub:
 
     def counts(self) -> dict[str, Any]:
         """requests, by_status ("0": closed without an answer), distinct, repeats, paid_again, in_flight_max,
-        prompt_tokens, completion_tokens."""
+        prompt_tokens, completion_tokens, batches (created ones), batch_requests (answered ones, which are counted as
+        requests too)."""
         return self._ask("GET", "/stub/counts")
 
     def reset(self) -> None:
-        """Zero the counts, and forget which bodies have been seen; the options stay."""
+        """Zero the counts, and forget which bodies have been seen, files and batches; the options stay."""
         self._ask("POST", "/stub/reset")
 
     def restart(self, **options: Any) -> None:

@@ -22,7 +22,7 @@ class Call:
 
 @dataclass
 class Counts:
-    """Of chat completion requests since the start or the last reset."""
+    """Of chat completion requests since the start or the last reset, those of batches among them."""
 
     requests: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
@@ -33,6 +33,8 @@ class Counts:
     in_flight_max: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    batches: int = 0
+    batch_requests: int = 0
 
     def arrive(self) -> None:
         self.requests += 1
@@ -69,4 +71,6 @@ class Counts:
             "in_flight_max": self.in_flight_max,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            "batches": self.batches,
+            "batch_requests": self.batch_requests,
         }

@@ -33,6 +33,7 @@ FAULTS = (
     "huge",  # HUGE characters of content
     "length",  # content cut in half, finish_reason says so
 )
+CONTENT = {"badschema", "empty", "refusal", "huge", "length"}  # those of the reply rather than of its way
 READABLE = {None, "badschema", "refusal", "stall", "drip", "huge", "length"}  # replies that a client pays for
 HUGE = 10_000_000  # characters
 

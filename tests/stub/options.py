@@ -2,6 +2,7 @@
 
 import argparse
 
+from tests.stub.batch import BATCH_FAULTS
 from tests.stub.faults import FAULTS
 
 
@@ -24,6 +25,12 @@ class Options(argparse.Namespace):
     drip: float
     log: str | None
     reply: str | None
+    batch_seconds: float
+    batch_fault: dict[str, float]
+    batch_fault_first: int
+    batch_lines: int
+    batch_bytes: int
+    batch_tokens: int | None
     until_eof: bool
 
 
@@ -52,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--drip", type=float, default=2, metavar="S", help="how long drip takes for a body")
     add("--log", metavar="FILE", help="append a JSON line per answered chat request")
     add("--reply", metavar="FILE.py", help="with reply(body) -> str | None; None: the usual reply")
+    add("--batch-seconds", type=float, default=0, metavar="S", help="how long a batch takes")
+    add("--batch-fault", type=_batch_faults, default={}, metavar="NAME=P,...", help=", ".join(BATCH_FAULTS))
+    add("--batch-fault-first", type=int, default=0, metavar="N", help="the first named one for N batches, then none")
+    add("--batch-lines", type=int, default=50_000, metavar="N", help="most requests of a batch")
+    add("--batch-bytes", type=int, default=200_000_000, metavar="N", help="largest file")
+    add("--batch-tokens", type=int, metavar="N", help="most tokens of all batches that are not done")
     add("--until-eof", action="store_true", help="stop when stdin ends, too")
     return parser
 
@@ -60,12 +73,16 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
-def _faults(text: str) -> dict[str, float]:
+def _batch_faults(text: str) -> dict[str, float]:
+    return _faults(text, BATCH_FAULTS)
+
+
+def _faults(text: str, known: tuple[str, ...] = FAULTS) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in text.split(","):
         name, _, share = part.partition("=")
-        if name not in FAULTS:
-            raise argparse.ArgumentTypeError(f"no fault {name!r}; there are {', '.join(FAULTS)}")
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no fault {name!r}; there are {', '.join(known)}")
         shares[name] = float(share or 1)
     if sum(shares.values()) > 1 + 1e-9:
         raise argparse.ArgumentTypeError("the shares of all faults add up to more than 1")

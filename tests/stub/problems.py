@@ -31,11 +31,16 @@ class Problem(Exception):
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """The request's body, its parts that the stub reads checked for their types."""
+    """The request's body from its bytes, its parts that the stub reads checked for their types."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"We could not parse the JSON body of your request: {error}") from None
+    return checked(body)
+
+
+def checked(body: Any) -> dict[str, Any]:
+    """A request's body, if it can be one."""
     if not isinstance(body, dict):
         raise Problem(400, "The JSON body of your request is not an object.")
     if not isinstance(body.get("model"), str):

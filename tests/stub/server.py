@@ -11,6 +11,8 @@ import orjson
 from aiohttp import web
 
 from tests.stub import arguments, faults, problems, replies
+from tests.stub.batch import Answered
+from tests.stub.batches import Batches
 from tests.stub.counts import Call, Counts
 from tests.stub.options import Options, parse
 from tests.stub.problems import JSON, Problem
@@ -36,6 +38,7 @@ class Server:
         self.options = options
         self.hook = replies.load_hook(options.reply)
         self.counts = Counts()
+        self.batches = Batches(options, self.counts, self.batched)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -48,6 +51,9 @@ class Server:
                     return web.Response(body=orjson.dumps(self.counts.summary()), headers=JSON)
                 case "POST", "/stub/reset":
                     return await self.reset(request)
+                case _, path if path.startswith(("/v1/files", "/v1/batches")):
+                    self.check_key(request)
+                    return await self.batches.handle(request)
             raise Problem(404, f"Invalid URL ({request.method} {request.path})")
         except Problem as problem:
             return problem.response()
@@ -105,6 +111,28 @@ class Server:
         else:
             counts.note(call, 200, self.log, completion["usage"])
         return await faults.deliver(call.fault, request, data, options)
+
+    def batched(self, body: Any) -> Answered:
+        """The answer to a chat request in a batch."""
+        call, counts = Call(), self.counts
+        counts.arrive()
+        counts.batch_requests += 1
+        try:
+            body = problems.checked(body)
+            counts.identify(call, fingerprint(body))
+            tokens = replies.prompt_tokens(body["messages"])
+            self.check(body, tokens)
+            fault = faults.drawn(self.options, call.hash, call.n)
+            call.fault = fault if fault in faults.CONTENT else None
+            completion = self.completion(body, call, tokens)
+            faults.alter(call.fault, completion)
+            counts.note(call, 200, self.log, completion["usage"])
+            return Answered(200, completion, call.hash)
+        except Problem as problem:
+            counts.note(call, problem.status, self.log)
+            return Answered(problem.status, {"error": problem.error}, call.hash)
+        finally:
+            counts.in_flight -= 1
 
     async def pause(self, call: Call) -> None:
         options = self.options
