@@ -13,9 +13,15 @@ from pmem import check
 from pmem.errors import InputError, RecordError
 from pmem.stream.source import BOM
 
+KEPT_BYTES = 3 << 20
+"""Of the messages looked up last: questions on one history follow each other."""
+READ_AHEAD = 1 << 20
 PATIENCE = 3.0
 """Seconds to wait for a record that isn't in the file yet: `tee` writes to the pipe before it writes the file."""
 POLL = 0.05
+
+
+MESSAGES = b'"messages":['
 
 
 class Place(NamedTuple):
@@ -36,9 +42,13 @@ class Lookup:
         self._file: IO[bytes] | None = None
         self._read_to = 0
         self._line = 0
+        self._kept: dict[str, bytes] = {}  # the latest last
+        self._kept_bytes = 0
 
     async def messages(self, own_id: str) -> bytes:
         """The record's messages as a JSON array's bytes; RecordError if there is no such record."""
+        if (kept := self._kept.get(own_id)) is not None:
+            return kept
         waited = 0.0
         while not self._indexed(own_id, to_the_end=waited >= PATIENCE):
             if waited >= PATIENCE:
@@ -47,13 +57,21 @@ class Lookup:
                 raise RecordError(f"{self.path} holds no {self.kind} {own_id}", reason="schema")
             await asyncio.sleep(POLL)
             waited += POLL
-        place = self._places[own_id]
-        assert self._file
-        self._file.seek(place.start)
-        line = self._file.read(place.length)
-        if place.messages is None:
-            return orjson.dumps(orjson.loads(line)["messages"])
-        return line[place.messages :].rstrip()[:-1]  # without the record's closing brace
+        if own_id not in self._kept:  # else it has just been indexed
+            place = self._places[own_id]
+            assert self._file
+            self._file.seek(place.start)
+            self._keep(own_id, self._file.read(place.length), place.messages)
+        return self._kept[own_id]
+
+    def _keep(self, own_id: str, line: bytes, begin: int | None) -> None:
+        """Put a line's messages among those at hand; the earliest give way."""
+        # without the record's closing brace, where they can be cut out
+        messages = line[begin:].rstrip()[:-1] if begin else orjson.dumps(orjson.loads(line)["messages"])
+        self._kept[own_id] = messages
+        self._kept_bytes += len(messages)
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))))
 
     def report(self) -> str:
         """Nothing for the summary line."""
@@ -79,9 +97,10 @@ class Lookup:
             if not line.endswith(b"\n") and not (to_the_end and _whole(line)):
                 return False  # it is still being written
             self._line += 1
-            found = not line.isspace() and self._note(line) == own_id
+            noted = None if line.isspace() else self._note(line)
             self._read_to += len(line)
-            if found:
+            if noted == own_id:
+                self._keep(own_id, line, self._places[own_id].messages)
                 return True
         return False
 
@@ -90,7 +109,7 @@ class Lookup:
         if self.path.suffix in (".gz", ".zst") or (self.path.exists() and not self.path.is_file()):
             raise InputError(f"{self.path}: records can only be looked up in a plain file, not compressed, no pipe")
         try:
-            self._file = self.path.open("rb")
+            self._file = self.path.open("rb", READ_AHEAD)
         except FileNotFoundError:
             return False
         except OSError as fault:
@@ -109,11 +128,18 @@ class Lookup:
             raise InputError(f"{place}: {check.wrong_type((self.kind,), record)}")
         if not check.validator(self.kind)(record):
             raise InputError(f"{place}: {check.first_fault(check.schema(self.kind), record)}")
-        # a quotation mark inside a JSON string is escaped, so this finds the key and nothing else
-        begin = line.find(b'"messages":[') + len(b'"messages":')
-        whole = list(record)[-1] == "messages" and line[begin:].rstrip()[:-1] == orjson.dumps(record["messages"])
-        self._places.setdefault(record["id"], Place(self._read_to, len(line), begin if whole else None))
+        self._places.setdefault(record["id"], Place(self._read_to, len(line), _begin_of_messages(line, record)))
         return str(record["id"])
+
+
+def _begin_of_messages(line: bytes, record: dict[str, Any]) -> int | None:
+    """Where the messages stand, if they end the line and nothing has to be known to cut them out.
+
+    A quotation mark inside a JSON string is escaped, so that only the key itself is found; of two, one is not it.
+    """
+    if list(record)[-1] != "messages" or line.count(MESSAGES) != 1:
+        return None
+    return line.find(MESSAGES) + len(MESSAGES) - 1
 
 
 def _whole(line: bytes) -> bool:
