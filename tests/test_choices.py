@@ -109,3 +109,20 @@ def test_thinking_is_taken_away() -> None:
     assert without_thinking("<think>Answer: A</think>Answer: B") == "Answer: B"
     assert without_thinking("Answer: A</think>Answer: B") == "Answer: B"
     assert without_thinking("<think>Answer: A") == ""
+
+
+WORDS = st.sampled_from(
+    ["Answer: B", "Answer: D", "answer:", "B", "C", "(D)", "a", "A", "I", "I'd say", "choose", "the best", "option", "is",
+     "not", "wait", "Plain words.", "B.", "user", "either", "if", "A quiet place", "option A", "so"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), max_size=4),
+    st.sampled_from("ABCDEJ"),
+    st.booleans(),
+)
+def test_the_usual_reply_is_read_as_any_other(lines: list[str], last: str, ends: bool) -> None:
+    """The short cut for replies that end as they were asked to gives what the long way gives."""
+    reply = "\n".join([*lines, f"Answer: {last}"]) + "\n" * ends
+    assert letter(reply) == letter(reply + "\u200b")  # something unseen: the long way
