@@ -6,7 +6,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pmem.errors import PmemError
 from pmem.turns import turn
@@ -36,73 +36,108 @@ async def in_order(
     turn; a PmemError, which stops the run, as soon as any item has it, whatever is unfinished before it.
     `before_waiting` is called whenever nothing is ready, for flushing.
     """
-    loop = asyncio.get_running_loop()
-    tasks: deque[asyncio.Task[Out]] = deque()  # in input order
-    weights: dict[asyncio.Task[Out], int] = {}  # of the unfinished
+    begun = _Begun(work, window, weigh, weigh_result)
     waiting: deque[In] = deque()
     fetch: asyncio.Task[list[In]] | None = None
     exhausted = False
-    number = in_work = held = 0
-    wake = loop.create_future()
-    stopping: list[PmemError] = []
-
-    def stir() -> None:
-        if not wake.done():
-            wake.set_result(None)
-
-    def finished(task: "asyncio.Task[Out]") -> None:
-        nonlocal in_work, held
-        in_work -= weights.pop(task)
-        if task.cancelled():
-            return
-        if (fault := task.exception()) is None:
-            held += weigh_result(task.result()) + TASK_BYTES
-        elif isinstance(fault, PmemError):
-            stopping.append(fault)
-        if waiting or stopping or (tasks and tasks[0] is task):
-            stir()
-
     try:
         while True:
-            while tasks and tasks[0].done() and not stopping:
-                done = tasks.popleft()
-                result = done.result()
-                held -= weigh_result(result) + TASK_BYTES
-                yield result
-            if stopping:
-                raise stopping[0]
+            while begun.next_is_done():
+                yield begun.next_result()
+            if begun.stopping:
+                raise begun.stopping
             if fetch and fetch.done():
                 batch = fetch.result()
                 fetch = None
                 exhausted = not batch
                 waiting.extend(batch)
-            while waiting and len(weights) < window and held < MOST_BYTES and (in_work < MOST_BYTES or not weights):
-                item = waiting.popleft()
-                number += 1
-                context = contextvars.copy_context()
-                context.run(turn.set, number)
-                task = loop.create_task(work(item), context=context)
-                tasks.append(task)
-                weights[task] = weigh(item)
-                in_work += weights[task]
-                task.add_done_callback(finished)
+            while waiting and begun.has_room():
+                begun.start(waiting.popleft())
+            begun.more = bool(waiting)
             if not waiting and not exhausted and fetch is None:
-                fetch = loop.create_task(_next(source))
-                fetch.add_done_callback(lambda _: stir())
-            if exhausted and not tasks and not waiting:
+                fetch = asyncio.ensure_future(_next(source))
+                fetch.add_done_callback(begun.stir)
+            if exhausted and not begun.tasks and not waiting:
                 return
-            if not (tasks and tasks[0].done()):
+            if not begun.next_is_done():
                 before_waiting()
-                wake = loop.create_future()
-                if (tasks and tasks[0].done()) or (fetch and fetch.done()) or stopping:
-                    continue
-                await wake
+                await begun.stirred(fetch)
     finally:
-        left: list[asyncio.Task[Any]] = list(tasks)
-        left += [fetch] if fetch else []
+        left: list[asyncio.Task[Any]] = [*begun.tasks, *([fetch] if fetch else [])]
         for unfinished in left:
             unfinished.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+class _Begun(Generic[In, Out]):
+    """The items begun and not yet given out, as tasks in input order.
+
+    more: whether items wait for room; stopping: the fault that stops the run.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[In], Coroutine[Any, Any, Out]],
+        window: int,
+        weigh: Callable[[In], int],
+        weigh_result: Callable[[Out], int],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._work, self._window, self._weigh, self._weigh_result = work, window, weigh, weigh_result
+        self.tasks: deque[asyncio.Task[Out]] = deque()
+        self.more = False
+        self.stopping: PmemError | None = None
+        self._weights: dict[asyncio.Task[Out], int] = {}  # of the unfinished
+        self._number = self._in_work = self._held = 0
+        self._wake: asyncio.Future[None] = self._loop.create_future()
+
+    def has_room(self) -> bool:
+        """Whether another item may begin: one always may if none is unfinished."""
+        few = len(self._weights) < self._window and self._in_work < MOST_BYTES
+        return (few or not self._weights) and self._held < MOST_BYTES
+
+    def start(self, item: In) -> None:
+        self._number += 1
+        context = contextvars.copy_context()
+        context.run(turn.set, self._number)
+        task = self._loop.create_task(self._work(item), context=context)
+        self._weights[task] = weight = self._weigh(item)
+        self._in_work += weight
+        self.tasks.append(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[Out]") -> None:
+        self._in_work -= self._weights.pop(task)
+        if task.cancelled():
+            return
+        fault = task.exception()
+        if fault is None:
+            self._held += self._weigh_result(task.result()) + TASK_BYTES
+        elif isinstance(fault, PmemError):
+            self.stopping = self.stopping or fault
+        if self.more or self.stopping or (self.tasks and self.tasks[0] is task):
+            self.stir()
+
+    def next_is_done(self) -> bool:
+        """Whether the oldest item's result can be given out."""
+        return bool(self.tasks) and self.tasks[0].done() and not self.stopping
+
+    def next_result(self) -> Out:
+        result = self.tasks.popleft().result()
+        self._held -= self._weigh_result(result) + TASK_BYTES
+        return result
+
+    def stir(self, _: Any = None) -> None:
+        """Something has changed that `stirred` may wait for."""
+        if not self._wake.done():
+            self._wake.set_result(None)
+
+    async def stirred(self, fetch: "asyncio.Task[Any] | None") -> None:
+        """Wait until there may be something to do; at once if there is something already."""
+        self._wake = self._loop.create_future()
+        if self.next_is_done() or self.stopping or (fetch and fetch.done()):
+            return
+        await self._wake
 
 
 async def _next(source: AsyncIterator[list[In]]) -> list[In]:
