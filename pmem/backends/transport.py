@@ -48,6 +48,44 @@ class _Pieces(Payload):
         await self.write(writer)
 
 
+class _Deadlines:
+    """Ends attempts that take too long: one look at all of them now and then, instead of a timer for each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[asyncio.Task[Any], float] = {}  # the oldest first
+        self._late: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task
+        self._since[task] = loop.time()
+        if self._looking is None:
+            self._looking = loop.call_later(min(1.0, self._seconds / 4), self._look, loop)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """TimeoutError instead of the cancellation that `_look` brought about."""
+        task = asyncio.current_task()
+        assert task
+        del self._since[task]
+        if task in self._late:
+            self._late.discard(task)
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:
+                raise TimeoutError
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = None
+        if self._since:
+            self._looking = loop.call_later(min(1.0, self._seconds / 4), self._look, loop)
+        for task, since in self._since.items():
+            if since > loop.time() - self._seconds:
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+
 class Transport:
     """Connections that are kept, to any number of servers. Proxies, and certificates of one's own, come from the
     environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE (or REQUESTS_CA_BUNDLE), SSL_CERT_DIR."""
@@ -55,22 +93,27 @@ class Transport:
     def __init__(self, headers: Mapping[str, str], timeout: float | None = None) -> None:
         self._headers = {"Content-Type": "application/json", **headers}
         self._timeout = timeout or ATTEMPT_TIMEOUT
+        self._deadlines = _Deadlines(self._timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[str, dict[str, Any]] = {}
+        self._routes: dict[str, dict[str, Any]] = {}
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=_certificates()),
                 headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_TIMEOUT, self._timeout)),
             )
         return self._session
 
-    def _proxy(self, url: str) -> dict[str, Any]:
-        """The proxy for a server, by the environment. aiohttp can look it up itself, but does so for each request
-        anew, in another thread: that would cost more than all the rest of a call."""
-        known = self._proxies.get(url)
+    def _route(self, url: str) -> dict[str, Any]:
+        """A server's address and the proxy for it, by the environment.
+
+        aiohttp can look the proxy up itself, but does so for each request anew, in another thread: that costs more
+        than all the rest of a call.
+        """
+        known = self._routes.get(url)
         if known is None:
             from urllib.parse import urlsplit
             from urllib.request import getproxies, proxy_bypass
@@ -79,7 +122,7 @@ class Transport:
 
             parts = urlsplit(url)
             proxy = URL(getproxies().get(parts.scheme, ""))
-            known = self._proxies[url] = {}
+            known = self._routes[url] = {"url": URL(url)}
             if proxy.host and not proxy_bypass(parts.netloc):
                 known["proxy"] = proxy.with_user(None)
                 known["proxy_auth"] = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
@@ -92,8 +135,8 @@ class Transport:
         data: Any = _Pieces(pieces) if size > IN_PIECES else b"".join(pieces)
         host = url.removesuffix("/chat/completions")
         try:
-            async with asyncio.timeout(self._timeout):
-                request = self._connected().post(url, data=data, allow_redirects=False, **self._proxy(url))
+            with self._deadlines:
+                request = self._connected().post(data=data, allow_redirects=False, **self._route(url))
                 async with request as response:
                     return Answer(response.status, response.headers, await _read(response, host))
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.ClientSSLError) as fault:
