@@ -180,4 +180,5 @@ def test_many_histories_are_not_kept_in_memory(tmp_path: Path) -> None:
         "    for n in range(int(sys.argv[1])): assert len(await table.messages(f'h-{n:016x}')) > 200_000\n"
         "asyncio.run(run())"
     )
-    assert peak(code, "200", folder=tmp_path) - peak(code, "3", folder=tmp_path) < 5
+    few = peak(code, "30", folder=tmp_path)  # more than what is kept at hand
+    assert peak(code, "200", folder=tmp_path) - few < 5

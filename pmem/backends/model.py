@@ -187,7 +187,7 @@ class Model:
             if state is None:
                 if len(self._prefixes) >= KEPT_PREFIXES:
                     self._prefixes.clear()
-                state = self._prefixes[prefix.id] = hashlib.sha256(prefix.raw[:-1])
+                state = self._prefixes[prefix.id] = hashlib.sha256(memoryview(prefix.raw)[:-1])
             digest = state.copy()
             digest.update(b"," + raw[1:])
         else:

@@ -13,7 +13,7 @@ from pmem import check
 from pmem.errors import InputError, RecordError
 from pmem.stream.source import BOM
 
-KEPT_BYTES = 3 << 20
+KEPT_BYTES = 4 << 20
 """Of the messages looked up last: questions on one history follow each other."""
 READ_AHEAD = 1 << 20
 PATIENCE = 3.0
@@ -66,8 +66,8 @@ class Lookup:
 
     def _keep(self, own_id: str, line: bytes, begin: int | None) -> None:
         """Put a line's messages among those at hand; the earliest give way."""
-        # without the record's closing brace, where they can be cut out
-        messages = line[begin:].rstrip()[:-1] if begin else orjson.dumps(orjson.loads(line)["messages"])
+        # where they can be cut out, they end before the record's closing brace
+        messages = line[begin : line.rindex(b"}")] if begin else orjson.dumps(orjson.loads(line)["messages"])
         self._kept[own_id] = messages
         self._kept_bytes += len(messages)
         while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
