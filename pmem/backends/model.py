@@ -93,7 +93,7 @@ class Model:
                 call=f"{call}/{n}" + (f".{attempt}" if attempt else ""),
             )
             try:
-                completion = await self._completion(request, n, attempt)
+                completion = await self._completion(request, call, n, attempt)
             except ModelError as fault:  # a new one: identical calls in flight share the fault, not the call's id
                 before = f" (the reply before it was invalid: {why})" if why else ""
                 raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
@@ -114,18 +114,18 @@ class Model:
         async def ask() -> bytes:
             return orjson.dumps([list(one) for one in await self.backend.likelihood(request, texts)])
 
-        return [Likelihood(*pair) for pair in orjson.loads(await self._once(key, ask))]
+        return [Likelihood(*pair) for pair in orjson.loads(await self._once(key, call, ask))]
 
-    async def _completion(self, request: Request, n: int, attempt: int) -> Completion:
+    async def _completion(self, request: Request, call: str, n: int, attempt: int) -> Completion:
         async def ask() -> bytes:
             completion = await self.backend.complete(request)
             self.usage = Usage(*map(sum, zip(self.usage, completion.usage, strict=True)))
             return orjson.dumps([completion.text, list(completion.usage), completion.finish])
 
-        text, usage, finish = orjson.loads(await self._once(self._key(request, n, attempt), ask))
+        text, usage, finish = orjson.loads(await self._once(self._key(request, n, attempt), call, ask))
         return Completion(text, Usage(*usage), finish)
 
-    async def _once(self, key: bytes, ask: Callable[[], Any]) -> bytes:
+    async def _once(self, key: bytes, call: str, ask: Callable[[], Any]) -> bytes:
         """The value for a key: from the cache, from an identical call in flight, or by asking."""
         if self.cache and (stored := self.cache.get(key)) is not None:
             self.hits += 1
@@ -134,14 +134,14 @@ class Model:
             self.hits += 1
             with contextlib.suppress(_Abandoned):
                 return await asyncio.shield(running)
-            return await self._once(key, ask)
+            return await self._once(key, call, ask)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             async with self._places:
                 self.calls += 1
                 value: bytes = await ask()
                 if self.cache:  # the place is kept till then: what a crash may lose is at most what was in flight
-                    await self.cache.put(key, self.name, value)
+                    await self.cache.put(key, value, model=self.name, step=_step_of(call))
             running.set_result(value)
             return value
         except BaseException as fault:
@@ -213,3 +213,9 @@ class Model:
         await self.backend.close()
         if self.cache:
             self.cache.close()
+
+
+def _step_of(call: str) -> str:
+    """stage/record/step -> stage/step."""
+    parts = call.split("/")
+    return f"{parts[0]}/{parts[-1]}"
