@@ -1,8 +1,10 @@
 """The response cache under stress: crashes, several processes, broken files, full disks; and what stands around it."""
 
 import asyncio
+import contextlib
 import os
 import random
+import re
 import resource
 import signal
 import sqlite3
@@ -15,7 +17,8 @@ from typing import Any
 import pytest
 
 from pmem.backends.base import Completion, Likelihood, Request
-from pmem.backends.cache import Cache, default_path
+from pmem.backends.cache import Batch, Cache, Typical, default_path
+from pmem.backends.cache_mend import ReplyFile
 from pmem.backends.model import Model, Reply
 from pmem.errors import ModelError, OutputError
 from tests.command import KEY, PMEM, bash, ended, people, pmem, start
@@ -159,33 +162,47 @@ def test_the_key_is_in_no_file(tmp_path: Path, stub: Stub) -> None:
     assert all(KEY.encode() not in path.read_bytes() for path in files)
 
 
-@pytest.mark.parametrize("content", [b"no database " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_broken_cache_is_set_aside(tmp_path: Path, stub: Stub, content: bytes) -> None:
-    (tmp_path / "people").write_bytes(people(1))
-    (tmp_path / "cache").write_bytes(content)
-    ran = pmem(*personas(stub), folder=tmp_path)
-    assert ran.status == 0 and len(ran.records) == 1
-    assert "cache is no readable cache; set aside as cache.corrupt, a new one begun" in ran.err
-    assert (tmp_path / "cache.corrupt").read_bytes() == content
-    assert committed(tmp_path / "cache") == CALLS
+def old_cache(path: Path, replies: int) -> None:
+    """A cache as it was before there were steps."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("create table reply(key blob primary key, model text, made integer, value blob)")
+        rows = [(bytes([n]) * 32, "openai:old", 1_700_000_000 + n, b'["old",[1,0,2,0],"stop"]') for n in range(replies)]
+        db.executemany("insert into reply values(?, ?, ?, ?)", rows)
 
 
-def test_a_cache_that_breaks_in_the_middle_is_one_clear_line(tmp_path: Path, stub: Stub) -> None:
+def test_an_older_cache_is_brought_up_to_date_by_whoever_comes_first(tmp_path: Path, stub: Stub) -> None:
+    (tmp_path / "people").write_bytes(people(5))
+    old_cache(tmp_path / "cache", 9)
+    children = [start(*PMEM, *personas(stub), folder=tmp_path, stdin=subprocess.DEVNULL) for _ in range(4)]
+    assert [run.status for run in map(ended, children)] == [0] * 4
+    assert committed(tmp_path / "cache") == 9 + 5 * CALLS
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache")) as db:
+        steps = dict(db.execute("select step, count(*) from reply group by step"))
+        assert steps.pop("") == 9 and sum(steps.values()) == 5 * CALLS
+        assert {step.split("/")[0] for step in steps} == {"personas"}
+    cache = Cache(tmp_path / "cache")
+    assert cache.get(bytes([3]) * 32) == b'["old",[1,0,2,0],"stop"]'
+    cache.close()
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of file sizes here")
+def test_a_full_disk_stops_the_run_and_the_same_command_carries_on(tmp_path: Path, stub: Stub) -> None:
     (tmp_path / "people").write_bytes(people(60))
-    assert pmem(*personas(stub), folder=tmp_path).status == 0
-    size = (tmp_path / "cache").stat().st_size
-    with (tmp_path / "cache").open("r+b") as file:  # all but the first pages, which hold the table's definition
-        file.seek(8192)
-        file.write(os.urandom(size - 8192))
-    ran = pmem(*personas(stub), folder=tmp_path)
-    assert ran.status == 1
-    assert (
-        ran.err.splitlines()[-1]
-        == "pmem: response cache cache: database disk image is malformed (--cache FILE or --no-cache)"
-    )
+    wanted = pmem(*personas(stub, "--cache", "other"), folder=tmp_path).out
+    stub.restart()
+    line = f"ulimit -f 300; exec {PMEM[0]} -m pmem {' '.join(personas(stub))} -o out.jsonl"  # of 1,024 bytes each
+    ran = bash(line, folder=tmp_path)
+    assert ran.status == 1 and not (tmp_path / "out.jsonl").exists()
+    assert re.fullmatch(r"pmem: response cache cache: .* \(--cache FILE or --no-cache\)", ran.err.splitlines()[-1])
+    stored = committed(tmp_path / "cache")
+    assert stored > 20
+    before = stub.counts()["requests"]
+    assert pmem(*personas(stub, "-o", "out.jsonl"), folder=tmp_path).status == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == wanted
+    assert stub.counts()["requests"] - before == 60 * CALLS - stored
 
 
-@pytest.mark.parametrize("where", ["file/cache", "folder", "/proc/none/cache", "/dev/null/cache"])
+@pytest.mark.parametrize("where", ["file/cache", "folder", "/proc/none/cache", "/dev/null/cache", "/dev/null"])
 def test_a_cache_that_cannot_be_is_one_clear_line(tmp_path: Path, stub: Stub, where: str) -> None:
     (tmp_path / "people").write_bytes(people(1))
     (tmp_path / "file").touch()
@@ -200,19 +217,27 @@ def test_a_cache_that_cannot_be_is_one_clear_line(tmp_path: Path, stub: Stub, wh
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root may write everywhere")
-def test_a_cache_in_a_folder_that_may_not_be_written(tmp_path: Path, stub: Stub) -> None:
+@pytest.mark.parametrize(
+    "what, why", [("folder", "unable to open database file"), ("file", "no permission to write it")]
+)
+def test_a_cache_that_may_not_be_written(tmp_path: Path, stub: Stub, what: str, why: str) -> None:
+    """Nothing is paid for that can't be kept."""
     (tmp_path / "people").write_bytes(people(1))
-    (tmp_path / "locked").mkdir(mode=0o555)
+    (tmp_path / "locked").mkdir()
+    if what == "file":
+        Cache(tmp_path / "locked" / "cache").close()
+        (tmp_path / "locked" / "cache").chmod(0o444)
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
-    (tmp_path / "locked").chmod(0o555)
+    (tmp_path / "locked").chmod(0o555 if what == "folder" else 0o777)
     without = "setpriv --reuid=65534 --clear-groups --inh-caps=-all " if os.geteuid() == 0 else ""
     line = " ".join(personas(stub, "--cache", "locked/cache"))
     ran = bash(f"{without}{PMEM[0]} -m pmem {line}", folder=tmp_path)
     if "setpriv" in ran.err or "No module named" in ran.err or "Permission denied:" in ran.err:
         pytest.skip(f"this machine's Python is not for everybody: {ran.err.splitlines()[-1]}")
     assert ran.status == 1
-    assert ran.err == "pmem: response cache locked/cache: unable to open database file (--cache FILE or --no-cache)\n"
+    assert ran.err == f"pmem: response cache locked/cache: {why} (--cache FILE or --no-cache)\n"
+    assert stub.counts()["requests"] == 0
 
 
 # ---- inside ------------------------------------------------------------------------------------------------------
@@ -332,29 +357,74 @@ def test_a_cache_that_cannot_be_written_any_more_says_so(tmp_path: Path) -> None
 def test_a_writer_that_cannot_begin_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path / "c")
 
-    def refuse() -> sqlite3.Connection:
+    def refuse(self: ReplyFile, path: Path) -> None:
         raise sqlite3.OperationalError("unable to open database file")
 
     async def work() -> None:
-        monkeypatch.setattr(cache, "_connect", refuse)
+        monkeypatch.setattr(ReplyFile, "__init__", refuse)
         try:
             with pytest.raises(OutputError, match="unable to open database file"):
-                await asyncio.wait_for(cache.put(b"key", "m", b"value"), 5)
+                await asyncio.wait_for(cache.put(b"key", b"value", model="m", step="s/t"), 5)
         finally:
             cache.close()
 
     asyncio.run(work())
 
 
-def test_the_first_of_two_values_for_a_key_stays(tmp_path: Path) -> None:
-    async def work() -> bytes | None:
-        cache = Cache(tmp_path / "c")
+def with_cache(path: Path, work: Callable[[Cache], Awaitable[Any]]) -> Any:
+    async def inside() -> Any:
+        cache = Cache(path)
         try:
-            assert cache.get(b"key") is None
-            await cache.put(b"key", "m", b"one")
-            await cache.put(b"key", "m", b"two")
-            return cache.get(b"key")
+            return await work(cache)
         finally:
             cache.close()
 
-    assert asyncio.run(work()) == b"one"
+    return asyncio.run(inside())
+
+
+def test_the_first_of_two_values_for_a_key_stays(tmp_path: Path) -> None:
+    async def work(cache: Cache) -> bytes | None:
+        assert cache.get(b"key") is None
+        await cache.put(b"key", b"one", model="m", step="s/t")
+        await cache.put(b"key", b"two", model="m", step="s/t")
+        return cache.get(b"key")
+
+    assert with_cache(tmp_path / "c", work) == b"one"
+
+
+def test_typical_replies(tmp_path: Path) -> None:
+    async def work(cache: Cache) -> None:
+        assert cache.typical("m", "s/t") is None
+        for n, value in enumerate(
+            (
+                b'["a",[10,0,20,4],"stop"]',
+                b'["b",[10,0,40,8],"stop"]',
+                b'["of a server that does not tell",[0,0,0,0],"stop"]',
+                b"[[-1.5,3],[-2.5,4]]",
+                b"[[-1.5,3]]",
+            )
+        ):
+            await cache.put(bytes([n]) * 32, value, model="m", step="s/t")
+        await cache.put(b"x" * 32, b'["c",[10,0,999,0],"stop"]', model="m", step="s/other")
+        await cache.put(b"y" * 32, b'["d",[10,0,999,0],"stop"]', model="other", step="s/t")
+        assert cache.typical("m", "s/t") == Typical(2, 30, 6)
+        assert cache.typical("m", "s/none") is None
+
+    with_cache(tmp_path / "c", work)
+
+
+def test_batches_are_remembered_till_they_end(tmp_path: Path) -> None:
+    keys = [b"a" * 32, b"b" * 32]
+    cache = Cache(tmp_path / "c")
+    cache.add_batch("one", server="http://s", model="m", keys=keys)
+    cache.add_batch("two", server="http://s", model="m", keys=[])
+    cache.add_batch("three", server="http://other", model="m", keys=keys)
+    cache.close()
+    cache = Cache(tmp_path / "c")
+    open_ = cache.batches("http://s", "m")
+    assert [(batch.id, batch.keys) for batch in open_] == [("one", keys), ("two", [])]
+    assert isinstance(open_[0], Batch) and abs(open_[0].made - time.time()) < 60
+    cache.end_batch("one")
+    assert [batch.id for batch in cache.batches("http://s", "m")] == ["two"]
+    assert cache.batches("http://s", "n") == []
+    cache.close()
