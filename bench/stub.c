@@ -50,7 +50,7 @@ typedef struct connection {
 } connection;
 
 static const char COMPLETION[] =
-    "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"stub\",\"choices\":[{"
+    "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"gpt-4o-mini\",\"choices\":[{"
     "\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"You have often said that you like quiet places, so "
     "the second reply fits best. The others speak of things that you never mentioned, or that somebody else likes."
     "\\n\\nAnswer: B\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{"
@@ -66,7 +66,14 @@ static double latency; /* seconds */
 static connection *oldest, *newest; /* the queue */
 static long requests, connections, in_flight, in_flight_max;
 static double received; /* bytes */
+static double began, ended; /* the first request's end, the last answer */
 static volatile sig_atomic_t stopped;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 /* ---- connections. What may end one returns whether it is still there. ---- */
 
@@ -114,20 +121,16 @@ static bool refuse(connection *c) {
 static bool complete(connection *c) {
     in_flight--;
     requests++;
+    ended = now();
     return send_answer(c, c->keep_alive ? &completed : &completed_last);
 }
 
 /* ---- reading requests ---- */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The body has come to its end: answer at once, or when the time has come. */
 static bool request_ended(connection *c) {
     c->in_body = false;
+    if (!began) began = now();
     if (++in_flight > in_flight_max) in_flight_max = in_flight;
     if (latency <= 0) return complete(c);
     c->waiting = true;
@@ -305,7 +308,7 @@ int main(int argc, char **argv) {
             else if (!(events[i].events & EPOLLOUT) || !c->sending || send_rest(c)) read_some(c);
         }
     }
-    printf("{\"requests\":%ld,\"connections\":%ld,\"in_flight_max\":%ld,\"bytes\":%.0f}\n", requests, connections,
-           in_flight_max, received);
+    printf("{\"requests\":%ld,\"connections\":%ld,\"in_flight_max\":%ld,\"bytes\":%.0f,\"seconds\":%.3f}\n", requests,
+           connections, in_flight_max, received, ended - began);
     return 0;
 }
