@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -38,7 +37,7 @@ PACKAGES = {
     "raw-kept": "aiohttp",
     "raw-parsed": "aiohttp",
     "openai": "openai",
-    "openai-aiohttp": "httpx-aiohttp",
+    "openai-aiohttp": "openai",
     "distilabel": "distilabel",
     "curator": "bespokelabs-curator",
     "inspect-ai": "inspect-ai",
@@ -235,7 +234,7 @@ def main(name: str, url: str, folder: Path, count: int, jobs: int) -> None:
             cpu, wall = curator(url, prompts, count, jobs)
         else:
             cpu, wall = asyncio.run(timed(name, url, prompts, count, jobs))
-    version = importlib.metadata.version(PACKAGES[name] if name != "openai-aiohttp" else "openai")
+    version = importlib.metadata.version(PACKAGES[name])
     sys.stdout.buffer.write(orjson.dumps({"cpu": cpu, "wall": wall, "count": count, "version": version}) + b"\n")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-WORDS = "the user quietly walks home past a small café and “thinks” about good food".split()
+WORDS = ("the", "user", "quietly", "walks", "home", "past", "a", "small", "café", "and", "“thinks”", "about", "food")
 CHECKS = ("blind",) * 4 + ("leak", "gold", "form", "harm")  # one vote each, as by `judge --votes 1`
 PROVENANCE = {"pmem": "0.1.0", "model": "openai:m", "prompts": {}, "seed": 0}
 MESSAGES, CHARACTERS = 290, 390  # of a history, and of each of its messages: 130 KB as JSON

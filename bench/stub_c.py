@@ -1,6 +1,5 @@
 """stub.c, compiled and running."""
 
-import orjson
 import os
 import subprocess
 import tempfile
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 SOURCE = Path(__file__).with_name("stub.c")
 
