@@ -55,9 +55,9 @@ def compare(name: str, bench: Bench, rounds: int, wanted: set[str]) -> dict[str,
     rates = {label: statistics.median(one.rate for one in figures) for label, figures in found.items()}
     print(f"\n{name}: CPU per call, relative to raw in the same round ({rounds} rounds): median (min to max)")
     for label, r in results.items():
-        rate = f"{rates[label]:8,.0f} calls/s" if rates[label] else ""
         spread = f"{r.median:7.2f} ({r.low:.2f} to {r.high:.2f})"
-        print(f"  {label:<22} {bench.versions.get(label, ''):<9} {spread}  {1000 * r.seconds:7.3f} ms {rate}")
+        cost = f"{1000 * r.seconds:7.3f} ms {rates[label]:8,.0f} calls/s"
+        print(f"  {label:<22} {bench.versions.get(label, ''):<9} {spread:<26} {cost}")
     for label in clients:
         if label not in found:
             print(f"  {label:<22} not installed: skipped (--peers-python)")

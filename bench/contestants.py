@@ -2,8 +2,9 @@
 
 import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+import time
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +44,7 @@ class Figure(NamedTuple):
     """What one run of a contestant costs, per call."""
 
     cpu: float  # seconds
-    rate: float  # calls a second, on one core; 0: not measured
+    rate: float  # calls a second, on one core
 
 
 class Bench:
@@ -78,25 +79,29 @@ class Bench:
         output = ["-o", str(self.folder / "out.jsonl")]
         return [PMEM, "eval", str(self.folder / "qa.jsonl"), "--limit", str(records), *context, *model, *output, *more]
 
-    def _slope(self, cost: Callable[[int], float]) -> Figure:
+    def _slope(self, *more: str | dict[int, str]) -> Figure:
         """Cost per record, without what doesn't grow with the records."""
         few, many = self.shape.few, self.shape.many
-        return Figure((cost(many) - cost(few)) / (many - few), 0)
+        cpu, wall = (y - x for x, y in zip(self._run(few, *more), self._run(many, *more), strict=True))
+        return Figure(cpu / (many - few), (many - few) / wall)
 
-    def _checked(self, records: int, *more: str) -> float:
-        """CPU of one run, whose results must all be scored."""
-        used = cpu_seconds(self.command(records, *more))
+    def _run(self, records: int, *more: str | dict[int, str]) -> tuple[float, float]:
+        """CPU and wall seconds of one run, whose results must all be scored. A dict holds an option by records."""
+        options = [one if isinstance(one, str) else one[records] for one in more]
+        began = time.perf_counter()
+        used = cpu_seconds(self.command(records, *options))
+        wall = time.perf_counter() - began
         answered = (self.folder / "out.jsonl").read_bytes().count(b'"choice":"B","parsed":true')
         assert answered == records, f"{answered} of {records} records were answered"
-        return used
+        return used, wall
 
     def pmem(self) -> dict[str, Figure]:
         """A fresh cache, the same command again, no cache."""
-        caches = {n: ("--cache", str(self.folder / f"cache-{n}")) for n in (self.shape.few, self.shape.many)}
+        caches = {n: str(self.folder / f"cache-{n}") for n in (self.shape.few, self.shape.many)}
         figures = {
-            "pmem eval": self._slope(lambda n: self._checked(n, *caches[n])),
-            "pmem eval, cache hits": self._slope(lambda n: self._checked(n, *caches[n])),
-            "pmem eval --no-cache": self._slope(lambda n: self._checked(n, "--no-cache")),
+            "pmem eval": self._slope("--cache", caches),
+            "pmem eval, cache hits": self._slope("--cache", caches),
+            "pmem eval --no-cache": self._slope("--no-cache"),
         }
         for path in self.folder.glob("cache-*"):
             path.unlink()
@@ -104,7 +109,8 @@ class Bench:
 
     def client(self, name: str, *, jobs: int = JOBS, count: int | None = None) -> Figure | None:
         """Another client; None if it isn't installed."""
-        python = next((one for one in self.pythons if _has(one, PACKAGES[name])), None)
+        pythons = [sys.executable] if name.startswith("raw") else self.pythons  # raw: the aiohttp that pmem uses
+        python = next((one for one in pythons if _has(one, PACKAGES[name])), None)
         if python is None:
             return None
         count = count or (self.shape.many if name.startswith("raw") else self.shape.peers)
