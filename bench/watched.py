@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.stub.faults import FAULTS
 
 KEY = "sk-bench-0123456789-never-to-be-seen"
-UNREADABLE = {"resetbody", "truncated", "notjson", "empty"}
-"""Faults of the stub that come with status 200 and hold no reply."""
+UNREADABLE = {"resetbody", "truncated", "notjson", "empty", "huge"}
+"""Faults of the stub that come with status 200 and hold no reply that a client keeps."""
 EACH_AT_5_PERCENT = dict.fromkeys(FAULTS, 0.05)
 EVERY = 0.25  # seconds between two looks at the child
 

@@ -12,7 +12,7 @@ underscores: `no_json_schema=True`, `models=["a", "b"]`, `fault_first=2`, `log=p
 
 A reply depends on the request's model, messages, response_format, temperature, seed, max_tokens and
 max_completion_tokens only (which don't shorten it); a fault on these, the attempt and --seed. What a client pays for and
-may keep (badschema, refusal, huge, length) doesn't depend on the attempt: asked again, the stub says the same, so that
+may keep (badschema, refusal, length) doesn't depend on the attempt: asked again, the stub says the same, so that
 a run that was killed and resumed ends like an undisturbed one. Without --latency a reply is made in one go, so that
 in_flight_max stays near 1. Beside the OpenAI routes there are GET /stub/counts and
 POST /stub/reset.
