@@ -12,11 +12,13 @@ from tests.stub.faults import READABLE
 
 @dataclass
 class Call:
-    """A chat request: the hash of its body, the how-manyth with that body (from 1), what happens to it."""
+    """A chat request: the hash of its body, the how-manyth with that body (from 1), what happens to it on the way,
+    and what is wrong with what the model says."""
 
     hash: str = ""
     n: int = 0
     fault: str | None = None
+    said: str | None = None
     noted: bool = False
 
 
@@ -56,7 +58,7 @@ class Counts:
                 self.paid_again += call.hash in self.paid
                 self.paid.add(call.hash)
         if log is not None:
-            line = {"hash": call.hash, "n": call.n, "status": status, "fault": call.fault}
+            line = {"hash": call.hash, "n": call.n, "status": status, "fault": call.fault or call.said}
             os.write(log, orjson.dumps(line) + b"\n")
 
     def summary(self) -> dict[str, Any]:

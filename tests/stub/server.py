@@ -98,12 +98,13 @@ class Server:
         counts.identify(call, fingerprint(body))
         tokens = replies.prompt_tokens(body["messages"])
         self.check(body, tokens)
-        call.fault = faults.drawn(options, call.hash, call.n)
+        call.fault, call.said = faults.drawn(options, call.hash, call.n)
         await self.pause(call)
         if response := faults.instead(call.fault, request, options):
             counts.note(call, response.status, self.log)
             return response
         completion = self.completion(body, call, tokens)
+        faults.alter(call.said, completion)
         faults.alter(call.fault, completion)
         data = orjson.dumps(completion)
         if call.fault == "reset":
@@ -158,7 +159,7 @@ class Server:
             raise problems.too_long(tokens, options.context)
 
     def completion(self, body: dict[str, Any], call: Call, tokens: int) -> dict[str, Any]:
-        bad = call.fault == "badschema"
+        bad = call.said == "badschema"
         content = None if bad else self.hooked(body)
         if content is None:
             rng = Random(int(call.hash[:16], 16))
