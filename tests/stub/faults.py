@@ -34,10 +34,10 @@ FAULTS = (
     "huge",  # HUGE characters of content
     "length",  # content cut in half, finish_reason says so
 )
-CONTENT = {"badschema", "empty", "refusal", "huge", "length"}  # those of the reply rather than of its way
 SAID = {"badschema", "refusal", "length"}
 """Faults of what the model says: a client pays for it and may keep it. Drawn per body, so that asking again gets the
 same; all others are drawn per attempt."""
+CONTENT = {"empty", "huge"}  # faults on the way that a batch can have, too
 READABLE = {None, "stall", "drip"}  # faults on the way that let through what was said; nobody need read a huge reply
 HUGE = 10_000_000  # characters
 PIECES = 1000  # of a dripping body, at most: smaller ones go byte by byte

@@ -123,9 +123,10 @@ class Server:
             counts.identify(call, fingerprint(body))
             tokens = replies.prompt_tokens(body["messages"])
             self.check(body, tokens)
-            fault = faults.drawn(self.options, call.hash, call.n)
+            fault, call.said = faults.drawn(self.options, call.hash, call.n)
             call.fault = fault if fault in faults.CONTENT else None
             completion = self.completion(body, call, tokens)
+            faults.alter(call.said, completion)
             faults.alter(call.fault, completion)
             counts.note(call, 200, self.log, completion["usage"])
             return Answered(200, completion, call.hash)
