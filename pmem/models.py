@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pmem.backends.base import Backend
     from pmem.backends.model import Model
 
-_MODEL_HELP = "openai:NAME (any compatible server), azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path, recorded:FILE."
+_KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
+_MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _SETTINGS = (
@@ -35,7 +36,7 @@ _SETTINGS = (
     click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
-    click.option("--cache", type=click.Path(), help="Response cache (default: in the user's cache)."),
+    click.option("--cache", type=click.Path(dir_okay=False), help="Response cache (default: in the user's cache)."),
     click.option("--no-cache", is_flag=True, help="Ask anew each time; a run that breaks off starts over."),
     click.option(
         "--prompts",
@@ -150,7 +151,7 @@ class _Opener:
             from pmem.backends.local import LocalBackend
 
             return LocalBackend(rest, dtype=given["dtype"])
-        raise click.UsageError(f"no model '{name}': expected {_MODEL_HELP.removesuffix('.')}")
+        raise click.UsageError(f"no model '{name}': expected {_KINDS}")
 
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of

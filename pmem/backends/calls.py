@@ -76,9 +76,6 @@ class Calls:
             except ModelError:
                 self.tally.failed += 1
                 raise
-            except asyncio.CancelledError:
-                self.tally.abandoned += 1
-                raise
             self.tally.retries += 1
             await asyncio.sleep(pause)
 
@@ -92,6 +89,9 @@ class Calls:
             except Unavailable as fault:
                 self._reached = self._reached or fault.reached
                 self.places.heard(refused=fault.busy)
+                raise
+            except asyncio.CancelledError:
+                self.tally.abandoned += 1
                 raise
             self._reached = True
             self.places.heard(refused=False)

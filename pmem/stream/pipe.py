@@ -323,8 +323,6 @@ class Pipe:
         if isinstance(fault, KeyboardInterrupt | PmemError):
             self._say_summary("interrupted: " if isinstance(fault, KeyboardInterrupt) else "stopped: ")
             self._write_usage()
-        if isinstance(fault, KeyboardInterrupt):
-            raise SystemExit(errors.INTERRUPTED) from None
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
