@@ -16,6 +16,7 @@ import pytest
 
 from pmem.backends.base import Completion, Likelihood, Request
 from pmem.backends.cache import Cache, default_path
+from pmem.backends.calls import Limits
 from pmem.backends.model import Model, Reply
 from pmem.errors import ModelError, OutputError
 from tests.command import KEY, PMEM, bash, ended, people, pmem, start
@@ -250,7 +251,7 @@ class Slow:
 
 def run(work: Callable[[Model], Awaitable[Any]], backend: Slow, cache: Path | None = None, jobs: int = 4) -> Any:
     async def inside() -> Any:
-        model = Model("slow", backend, jobs=jobs, cache=Cache(cache) if cache else None)
+        model = Model("slow", backend, limits=Limits(jobs=jobs), cache=Cache(cache) if cache else None)
         try:
             return await work(model)
         finally:
@@ -339,7 +340,7 @@ def test_a_writer_that_cannot_begin_says_so(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(cache, "_connect", refuse)
         try:
             with pytest.raises(OutputError, match="unable to open database file"):
-                await asyncio.wait_for(cache.put(b"key", "m", b"value"), 5)
+                await asyncio.wait_for(cache.put(b"key", b"value", model="m", step="s"), 5)
         finally:
             cache.close()
 
@@ -351,8 +352,8 @@ def test_the_first_of_two_values_for_a_key_stays(tmp_path: Path) -> None:
         cache = Cache(tmp_path / "c")
         try:
             assert cache.get(b"key") is None
-            await cache.put(b"key", "m", b"one")
-            await cache.put(b"key", "m", b"two")
+            await cache.put(b"key", b"one", model="m", step="s")
+            await cache.put(b"key", b"two", model="m", step="s")
             return cache.get(b"key")
         finally:
             cache.close()
