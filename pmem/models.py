@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmem.stream.options import OUTPUT, Command, bundle
+from pmem.stream.options import OUTPUT, Command, bundle, keep_apart
 from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             settings = {name: given.pop(name) for name in _NAMES if name not in ("prompts",)}
             judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
+            keep_apart(pipe.files, [name for name in (pipe.output, pipe.rejects, pipe.dropped, pipe.usage) if name])
             opener = _Opener(pipe, seed, **settings)
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:

@@ -1,9 +1,11 @@
 """HTTP for chat completions: aiohttp, bodies in pieces, timeouts per phase, replies of bounded size."""
 
 import os
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.payload import Payload
@@ -55,6 +57,7 @@ class Transport:
         self._headers = {"Content-Type": "application/json", **headers}
         self._timeout = timeout or ATTEMPT_TIMEOUT
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str | None] = {}
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -64,8 +67,6 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(
                     total=self._timeout, connect=None, sock_connect=min(CONNECT_TIMEOUT, self._timeout)
                 ),
-                trust_env=True,
-                auto_decompress=True,
             )
         return self._session
 
@@ -75,8 +76,12 @@ class Transport:
         size = sum(map(len, pieces))
         data: Any = _Pieces(pieces) if size > IN_PIECES else b"".join(pieces)
         host = url.removesuffix("/chat/completions")
+        if url not in self._proxies:
+            self._proxies[url] = _proxy(url)
         try:
-            async with self._connected().post(url, data=data, allow_redirects=False) as response:
+            async with self._connected().post(
+                url, data=data, allow_redirects=False, proxy=self._proxies[url]
+            ) as response:
                 return Answer(response.status, response.headers, await _read(response, host))
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.ClientSSLError) as fault:
             raise BackendError(f"{host}: {fault}") from None
@@ -96,7 +101,8 @@ class Transport:
 
 
 async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
-    if response.content_length is not None and response.content_length <= LARGEST_REPLY:
+    known = response.content_length if "Content-Encoding" not in response.headers else None
+    if known is not None and known <= LARGEST_REPLY:
         return await response.read()
     pieces, size = [], 0
     async for piece in response.content.iter_any():
@@ -106,6 +112,19 @@ async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
             response.close()  # the connection with it: the rest of the reply is still on its way
             raise Unavailable(f"{host} sends more than {LARGEST_REPLY >> 20} MiB for one reply")
     return b"".join(pieces)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address. aiohttp's own way (trust_env) looks it up for each request,
+    in a thread, and lets ~/.netrc replace the key."""
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise BackendError(f"{parts.scheme.upper()}_PROXY: '{proxy.split('@')[-1]}' is no proxy of HTTP")
+    return proxy
 
 
 def _certificates() -> Any:

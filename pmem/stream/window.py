@@ -33,7 +33,7 @@ async def in_order(
 
     A slow item holds up nothing but the output: others go on being worked on until their finished results weigh
     MOST_BYTES. weigh, weigh_result: bytes of an item in work and of its result. An exception of `work` is raised in its
-    turn; a PmemError, which stops the run, as soon as any item has it, whatever is unfinished before it.
+    turn; a PmemError, which stops the run, as soon as any item has it and what is ready has been yielded.
     `before_waiting` is called whenever nothing is ready, for flushing.
     """
     loop = asyncio.get_running_loop()
@@ -64,7 +64,7 @@ async def in_order(
 
     try:
         while True:
-            while tasks and tasks[0].done() and not stopping:
+            while tasks and tasks[0].done():
                 done = tasks.popleft()
                 result = done.result()
                 held -= weigh_result(result) + TASK_BYTES

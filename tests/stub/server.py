@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from tests.stub import arguments, faults, problems, replies
+from tests.stub.allowance import Allowance
 from tests.stub.counts import Call, Counts
 from tests.stub.options import Options, parse
 from tests.stub.problems import JSON, Problem
@@ -36,6 +37,7 @@ class Server:
         self.options = options
         self.hook = replies.load_hook(options.reply)
         self.counts = Counts()
+        self.allowance = Allowance(options.rps, options.rps_tells) if options.rps else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -89,9 +91,11 @@ class Server:
         options = self.options
         self.check_key(request)
         body = problems.parsed(await request.read())
-        counts.identify(call, fingerprint(body))
+        counts.identify(call, fingerprint(body), body["messages"][0])
         tokens = replies.prompt_tokens(body["messages"])
         self.check(body, tokens)
+        if self.allowance:
+            self.allowance.take()
         call.fault = faults.drawn(options, call.hash, call.n)
         await self.pause(call)
         if response := faults.instead(call.fault, request, options):
