@@ -24,6 +24,7 @@ class Options(argparse.Namespace):
     fault_first: int
     retry_after: float
     stall: float
+    stall_if: str | None
     drip: float
     log: str | None
     reply: str | None
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fault-first", type=int, default=0, metavar="N", help="N times the first named fault per body, then none")
     add("--retry-after", type=float, default=0.05, metavar="S", help="what 429ra asks for")
     add("--stall", type=float, default=60, metavar="S", help="how long stall is silent before it answers")
+    add("--stall-if", metavar="TEXT", help="stall where the last message has this text, whatever --fault says")
     add("--drip", type=float, default=2, metavar="S", help="how long drip takes for a body")
     add("--log", metavar="FILE", help="append a JSON line per answered chat request")
     add("--reply", metavar="FILE.py", help="with reply(body) -> str | None; None: the usual reply")

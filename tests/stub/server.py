@@ -97,6 +97,8 @@ class Server:
         if self.allowance:
             self.allowance.take()
         call.fault = faults.drawn(options, call.hash, call.n)
+        if options.stall_if and options.stall_if in replies.text_of(body["messages"][-1]):
+            call.fault = "stall"
         await self.pause(call)
         if response := faults.instead(call.fault, request, options):
             counts.note(call, response.status, self.log)
