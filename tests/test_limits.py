@@ -211,6 +211,7 @@ def test_a_run_slows_down_to_what_the_server_allows(tmp_path: Path, stub: Stub, 
 
 # ---- slow records among fast ones --------------------------------------------------------------------------------
 
+
 def steady(count: Callable[[], int], seconds: float = 0.5) -> int:
     """A count, once it has stayed the same for a while."""
     last, since = count(), time.monotonic()
