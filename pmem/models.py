@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmem.stream.options import OUTPUT, Command, bundle
+from pmem.stream.options import OUTPUT, Command, bundle, keep_apart
 from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
     from pmem.backends.base import Backend
     from pmem.backends.model import Model
 
-_MODEL_HELP = "openai:NAME (any compatible server), azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path, recorded:FILE."
+_KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
+_MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _SETTINGS = (
@@ -35,7 +36,7 @@ _SETTINGS = (
     click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
-    click.option("--cache", type=click.Path(), help="Response cache (default: in the user's cache)."),
+    click.option("--cache", type=click.Path(dir_okay=False), help="Response cache (default: in the user's cache)."),
     click.option("--no-cache", is_flag=True, help="Ask anew each time; a run that breaks off starts over."),
     click.option(
         "--prompts",
@@ -72,6 +73,7 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             settings = {name: given.pop(name) for name in _NAMES if name not in ("prompts",)}
             judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
+            keep_apart(pipe.files, [name for name in (pipe.output, pipe.rejects, pipe.dropped, pipe.usage) if name])
             opener = _Opener(pipe, seed, **settings)
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:
@@ -150,7 +152,7 @@ class _Opener:
             from pmem.backends.local import LocalBackend
 
             return LocalBackend(rest, dtype=given["dtype"])
-        raise click.UsageError(f"no model '{name}': expected {_MODEL_HELP.removesuffix('.')}")
+        raise click.UsageError(f"no model '{name}': expected {_KINDS}")
 
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of

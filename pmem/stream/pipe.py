@@ -170,6 +170,7 @@ class Pipe:
         self.out = Sink(self.output)
         self.rejected = Sink(self.rejects) if self.rejects else None
         self.left_out = Sink(self.dropped) if self.dropped else None
+        self.told = Sink(self.usage) if self.usage else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
 
     def _batches(self) -> Iterator[tuple[str, int, list[bytes]]]:
@@ -307,18 +308,18 @@ class Pipe:
     def _finish(self) -> None:
         for sink in self._sinks():
             sink.commit()
-        self._say_summary()
         self._write_usage()
+        self._say_summary()
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
 
     def _write_usage(self) -> None:
         """What was asked is worth knowing, and true, however the run ended."""
-        if self.usage:
-            sink = Sink(self.usage)
+        if self.told:
             for used in self.used:
-                sink.write(orjson.dumps(used(), option=NEWLINE))
-            sink.commit()
+                self.told.write(orjson.dumps(used(), option=NEWLINE))
+            self.told.commit()
+            self.told = None
 
     def _stopped(self, fault: BaseException) -> NoReturn:
         self.bar.close()
@@ -327,9 +328,7 @@ class Pipe:
                 sink.leave()
         if isinstance(fault, KeyboardInterrupt | PmemError):
             self._say_summary("interrupted: " if isinstance(fault, KeyboardInterrupt) else "stopped: ")
-            self._write_usage()
-        if isinstance(fault, KeyboardInterrupt):
-            raise SystemExit(errors.INTERRUPTED) from None
+        self._write_usage()
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
