@@ -8,11 +8,17 @@ from urllib.parse import urlsplit
 
 import orjson
 
-REPLY = orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]})
+REPLY = orjson.dumps(
+    {
+        "choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+    }
+)
 
 
 class Local(ThreadingHTTPServer):
-    """Answers every POST with `reply` and `more` headers; keeps what it was sent."""
+    """Answers each POST with the next of `answers` (status, headers, body), then with `reply` and `more` headers; keeps
+    what it was sent. What is meant for another server it passes on, as a proxy."""
 
     daemon_threads = True
 
@@ -21,7 +27,8 @@ class Local(ThreadingHTTPServer):
         self.bodies: list[bytes] = []
         self.targets: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.reply, self.more = REPLY, {}
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self.reply, self.more = REPLY, dict[str, str]()
         self.scheme = "http"
 
     @property
@@ -47,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if not self.path.startswith("http://"):
-            return 200, self.server.more, self.server.reply
+            return self.server.answers.pop(0) if self.server.answers else (200, self.server.more, self.server.reply)
         to = urlsplit(self.path)  # we are a proxy: pass it on
         assert to.hostname
         onward = http.client.HTTPConnection(to.hostname, to.port, timeout=10)
