@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from pmem.backends import calls
-from pmem.backends.base import Completion, Request, Usage
+from pmem.backends.base import Completion, Request
 from pmem.backends.calls import Asked, Calls, Limits
 from pmem.backends.openai import OpenAIBackend, _duration, _retry_after
 from pmem.backends.usage import Tally
@@ -227,7 +227,7 @@ def ask(
         backend = OpenAIBackend("m", (f"http://127.0.0.1:{server.server_port}/v1/",))
         backend._servers.clock = clock or backend._servers.clock
 
-        async def once() -> tuple[bytes, Usage]:
+        async def once() -> Asked[Completion]:
             completions.append(await backend.complete(request))
             return Asked(completions[-1], b"", completions[-1].usage)
 
