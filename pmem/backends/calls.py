@@ -56,8 +56,12 @@ class Calls:
                 f"--max-cost: the price of {tally.name} is not known; a table that has it can be given with --prices"
             )
 
-    async def make(self, request: Request, step: str, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
-        """What `ask` gives for the request, committed under its key and `step`, after as many attempts as it takes.
+    def found(self, _request: Request, _value: bytes | None) -> None:
+        """A reply that needs no call: its value from the cache, or None where an identical call is in flight."""
+        self.tally.hits += 1
+
+    async def make(self, request: Request, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
+        """What `ask` gives for the request, committed under its key, after as many attempts as it takes.
 
         Errors: ModelError when the attempts are used up, BackendError if no server has ever answered, Spent.
         """
@@ -67,7 +71,7 @@ class Calls:
             attempt += 1
             try:
                 async with self.places:
-                    return await self._attempt(request, step, ask)
+                    return await self._attempt(request, ask)
             except Unavailable as fault:
                 self._give_up_if_hopeless(fault, request, attempt, time.monotonic() - began)
                 # servers ask all callers to wait equally long: without jitter they all come back at once
@@ -82,7 +86,7 @@ class Calls:
             self.tally.retries += 1
             await asyncio.sleep(pause)
 
-    async def _attempt(self, request: Request, step: str, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
+    async def _attempt(self, request: Request, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
         reserved = await self._reserve(request)
         usage = Usage()
         try:
@@ -100,7 +104,7 @@ class Calls:
             if self._budget and self.tally.price:
                 self._budget.settle(reserved, self.tally.price.of(usage))
         if self._cache:
-            await self._cache.put(request.key, value, model=self.tally.name, step=step)
+            await self._cache.put(request.key, value, model=self.tally.name, step=request.step)
         return value
 
     async def _reserve(self, request: Request) -> float:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from pmem import check
-from pmem.backends.base import Backend, Completion, Likelihood, Message, Prefix, Request, Usage
+from pmem.backends.base import PLANNED, Backend, Completion, Likelihood, Message, Prefix, Request, Usage
 from pmem.backends.cache import Cache
 from pmem.backends.calls import Calls, Limits
 from pmem.backends.usage import Tally
@@ -60,6 +60,7 @@ class Model:
         *,
         cache: Cache | None,
         limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        calls: Calls | None = None,
         tally: Tally | None = None,
         seed: int = 0,
         max_tokens: int | None = None,
@@ -72,7 +73,7 @@ class Model:
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.tally = tally or Tally(name)
-        self._calls = Calls(self.tally, self.cache, limits)
+        self._calls = calls or Calls(self.tally, self.cache, limits)
         self._in_flight: dict[bytes, asyncio.Future[bytes]] = {}
         self._prefixes: dict[str, Any] = {}
         self._forms: dict[int, _Form] = {}
@@ -108,11 +109,12 @@ class Model:
                 self.max_tokens,
                 self.temperature,
                 f"{call}/{n}.{attempt}" if attempt else f"{call}/{n}",
+                _step(call, step),
                 raw,
                 self._key(raw, prefix, form, b"%d.%d" % (n, attempt)),
             )
             try:
-                completion = await self._completion(request, step)
+                completion = await self._completion(request)
             except ModelError as fault:  # a new one: identical calls in flight share the fault, not the call's id
                 before = f" (the reply before it was invalid: {why})" if why else ""
                 raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
@@ -135,37 +137,35 @@ class Model:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
         raw = orjson.dumps(messages)
         key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
-        request = Request(messages, prefix, call=f"{call}/0", raw=raw, key=key)
+        request = Request(messages, prefix, call=f"{call}/0", step=_step(call, step), raw=raw, key=key)
 
         async def ask() -> tuple[bytes, Usage]:
             return orjson.dumps([list(one) for one in await self.backend.likelihood(request, texts)]), Usage()
 
-        return [Likelihood(*pair) for pair in orjson.loads(await self._once(request, step, ask))]
+        return [Likelihood(*pair) for pair in orjson.loads(await self._once(request, ask))]
 
-    async def _completion(self, request: Request, step: str | None) -> Completion:
+    async def _completion(self, request: Request) -> Completion:
         async def ask() -> tuple[bytes, Usage]:
             completion = await self.backend.complete(request)
             return orjson.dumps([completion.text, [*completion.usage], completion.finish]), completion.usage
 
-        text, usage, finish = orjson.loads(await self._once(request, step, ask))
+        text, usage, finish = orjson.loads(await self._once(request, ask))
         return Completion(text, Usage(*usage), finish)
 
-    async def _once(
-        self, request: Request, step: str | None, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]
-    ) -> bytes:
+    async def _once(self, request: Request, ask: Callable[[], Awaitable[tuple[bytes, Usage]]]) -> bytes:
         """The value for a request's key: from the cache, from an identical call in flight, or by asking."""
         key = request.key
         if self.cache and (stored := self.cache.get(key)) is not None:
-            self.tally.hits += 1
+            self._calls.found(request, stored)
             return stored
         if (running := self._in_flight.get(key)) is not None:
-            self.tally.hits += 1
+            self._calls.found(request, None)
             with contextlib.suppress(_Abandoned):
                 return await asyncio.shield(running)
-            return await self._once(request, step, ask)
+            return await self._once(request, ask)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            value = await self._calls.make(request, _step(request.call, step), ask)
+            value = await self._calls.make(request, ask)
             running.set_result(value)
             return value
         except BaseException as fault:
@@ -221,8 +221,8 @@ class Model:
 
 def _step(call: str, step: str | None) -> str:
     """The name under which replies to calls like this one are counted: "judge/blind"."""
-    stage, _, rest = call.partition("/")
-    return f"{stage}/{step or rest.split('/')[-2]}"
+    parts = call.split("/")
+    return f"{parts[0]}/{step or parts[-1]}"
 
 
 def _parsed(completion: Completion, form: _Form, accept: Callable[[Any], None] | None) -> Any:
@@ -239,6 +239,6 @@ def _parsed(completion: Completion, form: _Form, accept: Callable[[Any], None] |
             raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
         if not form.valid(value):
             raise Invalid(str(check.first_fault(form.schema, value)))
-    if accept:
+    if accept and completion.finish != PLANNED:
         accept(completion.text if form.schema is None else value)
     return value
