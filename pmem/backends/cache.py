@@ -1,6 +1,8 @@
 """The response cache: SQLite in WAL mode, safe for several processes, one writer thread, one transaction per turn.
 
-synchronous=NORMAL survives kill -9 of the process; a power cut may lose the last transactions (never the file).
+synchronous=NORMAL survives kill -9 of the process; a power cut may lose the last transactions (never the file). A
+file that turns out corrupt, at once or during a run, is set aside; the run goes on with a new one that holds all
+replies which could be read. A file that can't be written any more (disk full) stops the run.
 """
 
 import asyncio
@@ -10,16 +12,15 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
 
-import click
+from pmem.backends.cache_file import INSERT, KEY, Row, transaction
+from pmem.backends.cache_mend import ReplyFile, refused
+from pmem.backends.replies import decoded
 
-from pmem.errors import OutputError
-
-Row = tuple[bytes, str, int, bytes]  # key, model, when it was made (Unix seconds), value
-
-PATIENCE = 60.0
-"""Seconds to wait for other processes that write to the file."""
-TABLE = "create table if not exists reply(key blob primary key, model text, made integer, value blob)"
+SAMPLE = 1000
+"""Replies that `typical` looks at."""
 
 
 def default_path() -> Path:
@@ -28,62 +29,59 @@ def default_path() -> Path:
     return Path(base).expanduser() / "pmem" / "replies.sqlite"
 
 
+class Typical(NamedTuple):
+    """Stored replies of one model and step: how many were looked at, and their mean length in tokens."""
+
+    replies: int
+    completion: float  # with reasoning
+    reasoning: float
+
+
+class Batch(NamedTuple):
+    """A batch at a provider whose replies haven't been fetched. `made`: Unix seconds; `keys`: of its calls."""
+
+    id: str
+    server: str
+    model: str
+    made: int
+    keys: list[bytes]
+
+
 class Cache:
-    """Replies by key. `get` is immediate; `put` returns when the reply is committed."""
+    """Replies by key. `get` is immediate; `put` returns when the reply is committed. OutputError: it can't be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._opened()
+            self._file = ReplyFile(path)
         except (OSError, sqlite3.Error) as fault:
-            raise self._refused(fault) from None
+            raise refused(path, fault) from None
+        self._replaced = False  # by the writer, or as the writer saw
         self._turn: list[tuple[Row, asyncio.Future[None]]] = []
         self._queue: queue.SimpleQueue[list[tuple[Row, asyncio.Future[None]]] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
-    def _opened(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as fault:
-            if isinstance(fault, sqlite3.OperationalError):
-                raise
-            aside = self.path.with_name(self.path.name + ".corrupt")
-            self.path.replace(aside)
-            click.echo(f"pmem: {self.path} is no readable cache; set aside as {aside.name}, a new one begun", err=True)
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                db.execute("pragma journal_mode=wal")
-                break
-            except sqlite3.OperationalError as fault:
-                # a change of mode doesn't wait for the other commands of a pipeline that begin the file just now
-                if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-        db.execute("pragma synchronous=normal")
-        db.execute(TABLE)
-        return db
-
-    def _refused(self, fault: Exception) -> OutputError:
-        return OutputError(f"response cache {self.path}: {fault} (--cache FILE or --no-cache)")
-
     def get(self, key: bytes) -> bytes | None:
         """The value stored under a key."""
         try:
-            row = self._db.execute("select value from reply where key = ?", (key,)).fetchone()
-        except sqlite3.Error as fault:
-            raise self._refused(fault) from None
+            if self._replaced:
+                self._replaced = False
+                self._file.reopen()
+            try:
+                row = self._file.db.execute("select value from reply where key = ?", (key,)).fetchone()
+            except sqlite3.DatabaseError as fault:
+                self._file.mend(fault)
+                row = self._file.db.execute("select value from reply where key = ?", (key,)).fetchone()
+        except (OSError, sqlite3.Error) as fault:
+            raise refused(self.path, fault) from None
         return row[0] if row else None
 
     async def put(self, key: bytes, value: bytes, *, model: str, step: str) -> None:
-        """Store a value; everything put in one turn of the event loop is one transaction."""
+        """Store a value; everything put in one turn of the event loop is one transaction.
+
+        value: JSON, `[text, usage, finish]` or `[[logprob, tokens], ...]`; step: "stage/step", of which there are few.
+        """
         loop = asyncio.get_running_loop()
         if self._writer is None:
             self._writer = threading.Thread(target=self._write, args=(loop,), daemon=True, name="cache")
@@ -91,15 +89,64 @@ class Cache:
         committed = loop.create_future()
         if not self._turn:
             loop.call_soon(self._hand_over)
-        self._turn.append(((key, model, int(time.time()), value), committed))
+        self._turn.append(((key, model, step, int(time.time()), value), committed))
         await committed
+
+    def typical(self, model: str, step: str) -> Typical | None:
+        """What the latest replies of a model and step took; None where none is stored with its tokens."""
+        latest = "select value from reply where model = ? and step = ? order by rowid desc limit ?"
+        usages = [decoded(value).usage for (value,) in self._rows(latest, model, step, SAMPLE)]
+        told = [usage for usage in usages if usage.completion]  # neither a likelihood nor of a server that doesn't tell
+        if not told:
+            return None
+        return Typical(len(told), fmean(one.completion for one in told), fmean(one.reasoning for one in told))
+
+    # ---- batches ----------------------------------------------------------------------------------------------
+
+    def batches(self, server: str, model: str) -> list[Batch]:
+        """The batches that were sent to a server and haven't ended, oldest first."""
+        rows = self._rows(
+            "select id, server, model, made, keys from batches where server = ? and model = ? and done is null"
+            " order by made, rowid",
+            server,
+            model,
+        )
+        return [
+            Batch(id, server, model, made, [keys[n : n + KEY] for n in range(0, len(keys), KEY)])
+            for id, server, model, made, keys in rows
+        ]
+
+    def add_batch(self, id: str, *, server: str, model: str, keys: list[bytes]) -> None:
+        """Note a batch that was sent. server: its address without credentials."""
+        row = (id, server, model, int(time.time()), b"".join(keys))
+        self._store("insert or replace into batches(id, server, model, made, keys) values(?, ?, ?, ?, ?)", row)
+
+    def end_batch(self, id: str) -> None:
+        """Its replies are stored, or it came to nothing."""
+        self._store("update batches set done = ? where id = ?", (int(time.time()), id))
+
+    def _store(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            if self._file.replaced():
+                self._file.reopen()
+            self._file.db.execute(statement, values)
+        except (OSError, sqlite3.Error) as fault:
+            raise refused(self.path, fault) from None
+
+    def _rows(self, select: str, *values: object) -> list[Any]:
+        try:
+            return self._file.db.execute(select, values).fetchall()
+        except sqlite3.Error as fault:
+            raise refused(self.path, fault) from None
+
+    # ---- the writer -------------------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
         self._queue.put(self._turn)
         self._turn = []
 
     def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        db: sqlite3.Connection | None = None
+        file: ReplyFile | None = None
         ended = False
         while not ended and (batch := self._queue.get()) is not None:
             while not self._queue.empty():
@@ -108,21 +155,28 @@ class Cache:
                 batch += more or []
             fault: Exception | None = None
             try:
-                db = db or self._connect()
-                db.execute("begin immediate")
-                db.executemany("insert or ignore into reply values(?, ?, ?, ?)", [row for row, _ in batch])
-                db.execute("commit")
-            except sqlite3.Error as caught:
-                fault = self._refused(caught)
-                if db and db.in_transaction:
-                    db.execute("rollback")
+                file = file or ReplyFile(self.path)
+                self._commit(file, [row for row, _ in batch])
+            except (OSError, sqlite3.Error) as caught:
+                fault = refused(self.path, caught)
             waiting = [future for _, future in batch]
             try:
                 loop.call_soon_threadsafe(_settle, waiting, fault)
             except RuntimeError:  # the loop has ended: nobody waits any more
                 break
-        if db:
-            db.close()
+        if file:
+            file.db.close()
+
+    def _commit(self, file: ReplyFile, rows: list[Row]) -> None:
+        if file.replaced():
+            file.reopen()
+        try:
+            _insert(file.db, rows)
+        except sqlite3.DatabaseError as fault:
+            file.mend(fault)
+            _insert(file.db, rows)
+        if file.identity != self._file.identity:
+            self._replaced = True
 
     def close(self) -> None:
         """Write what is waiting and close the file."""
@@ -130,7 +184,12 @@ class Cache:
             self._queue.put(None)
             self._writer.join()
             self._writer = None
-        self._db.close()
+        self._file.db.close()
+
+
+def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
+    with transaction(db):
+        db.executemany(INSERT, rows)
 
 
 def _settle(waiting: "list[asyncio.Future[None]]", fault: Exception | None) -> None:

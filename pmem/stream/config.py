@@ -4,6 +4,8 @@
 model = "openai:gpt-5"
 [judge]               # one command
 votes = 5
+[cache.prune]         # one command of a group
+older-than = "90d"
 """
 
 import os
@@ -12,6 +14,10 @@ from typing import Any
 import click
 
 NAME = "pmem.toml"
+
+
+class OwnOption(click.Option):
+    """An option that [defaults] leaves alone: under the name of other commands' option, it means something else."""
 
 
 def find(start: str) -> str | None:
@@ -47,20 +53,36 @@ def apply(ctx: click.Context, _param: click.Parameter, value: str | None) -> str
         return value
     tables = read(path)
     known = _options(ctx.command)
-    own = _names(tables.get(str(ctx.info_name), {}))
+    title, own = _own_table(ctx, path, tables)
     for name in own:
         if name not in known:
             shown = ", ".join(sorted(option.replace("_", "-") for option in known))
-            raise click.UsageError(f"{path}: [{ctx.info_name}] has no option '{name}'; there are: {shown}")
+            raise click.UsageError(f"{path}: [{title}] has no option '{name}'; there are: {shown}")
+    shared = {name for name, option in known.items() if not isinstance(option, OwnOption)}
     defaults = _names(tables.get("defaults", {}))
-    if parent := ctx.parent:
-        _refuse_strangers(parent, path, tables, defaults.keys() - known)
-    given = {**{name: value for name, value in defaults.items() if name in known}, **own}
+    if ctx.parent:
+        _refuse_strangers(ctx.find_root(), path, tables, defaults.keys() - shared)
+    given = {**{name: value for name, value in defaults.items() if name in shared}, **own}
     for name, one in given.items():
         if known[name].multiple and not isinstance(one, list):
             given[name] = [one]
     ctx.default_map = {**(ctx.default_map or {}), **given}
     return value
+
+
+def _own_table(ctx: click.Context, path: str, tables: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A command's title and table: [judge]; [cache.ls] in a group, whose table holds nothing but such tables."""
+    name, group = str(ctx.info_name), ctx.parent
+    if group is None or group.parent is None:
+        return name, _names(tables.get(name, {}))
+    assert isinstance(group.command, click.Group)
+    title = str(group.info_name)
+    inner = tables.get(title, {})
+    for one, table in inner.items():
+        if one not in group.command.commands or not isinstance(table, dict):
+            shown = ", ".join(group.command.commands)
+            raise click.UsageError(f"{path}: [{title}] has no command '{one}'; there are: {shown}")
+    return f"{title}.{name}", _names(inner.get(name, {}))
 
 
 def _refuse_strangers(group: click.Context, path: str, tables: dict[str, Any], unknown: set[str]) -> None:
