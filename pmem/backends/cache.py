@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pmem.backends.cache_file import INSERT, KEY, Row, transaction
 from pmem.backends.cache_mend import ReplyFile, refused
-from pmem.backends.replies import decoded
+from pmem.backends.replies import Decoded, decoded
 
 SAMPLE = 1000
 """Replies that `typical` looks at."""
@@ -92,10 +92,14 @@ class Cache:
         self._turn.append(((key, model, step, int(time.time()), value), committed))
         await committed
 
+    def earlier(self, model: str, step: str) -> list[Decoded]:
+        """The latest replies of a model and step, at most SAMPLE."""
+        latest = "select value from reply where model = ? and step = ? order by rowid desc limit ?"
+        return [decoded(value) for (value,) in self._rows(latest, model, step, SAMPLE)]
+
     def typical(self, model: str, step: str) -> Typical | None:
         """What the latest replies of a model and step took; None where none is stored with its tokens."""
-        latest = "select value from reply where model = ? and step = ? order by rowid desc limit ?"
-        usages = [decoded(value).usage for (value,) in self._rows(latest, model, step, SAMPLE)]
+        usages = [reply.usage for reply in self.earlier(model, step)]
         told = [usage for usage in usages if usage.completion]  # neither a likelihood nor of a server that doesn't tell
         if not told:
             return None

@@ -12,7 +12,7 @@ from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink
+from pmem.stream.sink import Sink, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -34,7 +34,8 @@ class Pipe:
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
     before it; usage: a file for `used`, the records of what was asked of each model; later: records put off, since
-    calls that they need are left for another time.
+    calls that they need are left for another time; plan: where it is set, nothing is written but what it says at the
+    end, of a run without calls.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Pipe:
         self.closing: Callable[[], str] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
+        self.plan: Callable[[], str] | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -167,10 +169,13 @@ class Pipe:
         self.began = time.perf_counter()
         self.reader = Reader(tuple(reads), parse)
         self.chunks = Chunks(self.files)
-        self.out = Sink(self.output)
-        self.rejected = Sink(self.rejects) if self.rejects else None
-        self.left_out = Sink(self.dropped) if self.dropped else None
+        self.out = self._sink(self.output)
+        self.rejected = self._sink(self.rejects) if self.rejects else None
+        self.left_out = self._sink(self.dropped) if self.dropped else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
+
+    def _sink(self, path: str | None) -> Sink:
+        return Unwritten() if self.plan else Sink(path)
 
     def _batches(self) -> Iterator[tuple[str, int, list[bytes]]]:
         """Batches of lines as of Chunks, up to the limit of records; blank lines are none."""
@@ -302,14 +307,26 @@ class Pipe:
     def _finish(self) -> None:
         for sink in self._sinks():
             sink.commit()
-        self._say_summary()
-        self._write_usage()
+        if self.plan:
+            self._print_plan(self.plan())
+        else:
+            self._say_summary()
+            self._write_usage()
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
 
+    def _print_plan(self, text: str) -> None:
+        for made_up in ("out", "dropped"):
+            self.counts.pop(made_up, None)
+        self.closing = None
+        self._say_summary("planned, nothing asked or written: ")
+        stdout = Sink(None)
+        stdout.write(text.encode() + b"\n")
+        stdout.commit()
+
     def _write_usage(self) -> None:
         """What was asked is worth knowing, and true, however the run ended."""
-        if self.usage:
+        if self.usage and not self.plan:
             sink = Sink(self.usage)
             for used in self.used:
                 sink.write(orjson.dumps(used(), option=NEWLINE))
@@ -339,7 +356,7 @@ class Pipe:
         if "out" in self.counts:
             self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out") if key in self.counts]
-        shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
+        shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts.get(key)]
         shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [", ".join(shown), *(text for text in said if text)]
