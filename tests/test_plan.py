@@ -176,6 +176,7 @@ def test_faults_of_the_input_are_said_and_the_status_tells(here: Callable[..., R
     assert "5 in, 3 rejected" in planned.err
     stopped = here("judge", tmp_path / "in", "--plan")
     assert (stopped.status, stopped.out) == (1, b"")
+    assert "planned, nothing asked or written: stopped: 5 in; " in stopped.err
 
 
 def test_what_was_rejected_is_planned_when_it_is_fed_in_again(here: Callable[..., Ran], tmp_path: Path) -> None:

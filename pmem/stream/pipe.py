@@ -307,22 +307,14 @@ class Pipe:
     def _finish(self) -> None:
         for sink in self._sinks():
             sink.commit()
+        self._say_summary()
+        self._write_usage()
         if self.plan:
-            self._print_plan(self.plan())
-        else:
-            self._say_summary()
-            self._write_usage()
+            stdout = Sink(None)
+            stdout.write(self.plan().encode() + b"\n")
+            stdout.commit()
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
-
-    def _print_plan(self, text: str) -> None:
-        for made_up in ("out", "dropped"):
-            self.counts.pop(made_up, None)
-        self.closing = None
-        self._say_summary("planned, nothing asked or written: ")
-        stdout = Sink(None)
-        stdout.write(text.encode() + b"\n")
-        stdout.commit()
 
     def _write_usage(self) -> None:
         """What was asked is worth knowing, and true, however the run ended."""
@@ -353,10 +345,14 @@ class Pipe:
             return
         if self.closing and (text := self.closing()):
             click.echo(text, err=True)
+        if self.plan:
+            begin = f"planned, nothing asked or written: {begin}"
+            self.counts["dropped"] = 0  # made up, as is what would go out
+            self.counts.pop("out", None)
         if "out" in self.counts:
             self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out") if key in self.counts]
-        shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts.get(key)]
+        shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
         shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [", ".join(shown), *(text for text in said if text)]
