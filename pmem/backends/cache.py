@@ -6,21 +6,21 @@ replies which could be read. A file that can't be written any more (disk full) s
 """
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
 import threading
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
-from pmem.backends.cache_file import INSERT, KEY, Row, transaction
-from pmem.backends.cache_mend import ReplyFile, refused
-from pmem.backends.replies import Decoded, decoded
+from pmem.backends.cache_file import KEY, Row
+from pmem.backends.cache_mend import ReplyFile, Unsound, refused, sound
+from pmem.backends.replies import Decoded, add, decoded
 
 SAMPLE = 1000
-"""Replies that `typical` looks at."""
+"""Replies that `earlier` looks at."""
 
 
 def default_path() -> Path:
@@ -69,13 +69,21 @@ class Cache:
                 self._replaced = False
                 self._file.reopen()
             try:
-                row = self._file.db.execute("select value from reply where key = ?", (key,)).fetchone()
+                return self._stored(key)
             except sqlite3.DatabaseError as fault:
                 self._file.mend(fault)
-                row = self._file.db.execute("select value from reply where key = ?", (key,)).fetchone()
+                return self._stored(key)
         except (OSError, sqlite3.Error) as fault:
             raise refused(self.path, fault) from None
-        return row[0] if row else None
+
+    def _stored(self, key: bytes) -> bytes | None:
+        row: tuple[bytes, int | None] | None
+        row = self._file.db.execute("select value, crc from reply where key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if not sound(*row):
+            raise Unsound
+        return row[0]
 
     async def put(self, key: bytes, value: bytes, *, model: str, step: str) -> None:
         """Store a value; everything put in one turn of the event loop is one transaction.
@@ -95,15 +103,20 @@ class Cache:
     def earlier(self, model: str, step: str) -> list[Decoded]:
         """The latest replies of a model and step, at most SAMPLE."""
         latest = "select value from reply where model = ? and step = ? order by rowid desc limit ?"
-        return [decoded(value) for (value,) in self._rows(latest, model, step, SAMPLE)]
+        found = []
+        for (value,) in self._rows(latest, model, step, SAMPLE):
+            with contextlib.suppress(ValueError):  # a run that needs that reply will see to it
+                found.append(decoded(value))
+        return found
 
     def typical(self, model: str, step: str) -> Typical | None:
         """What the latest replies of a model and step took; None where none is stored with its tokens."""
-        usages = [reply.usage for reply in self.earlier(model, step)]
-        told = [usage for usage in usages if usage.completion]  # neither a likelihood nor of a server that doesn't tell
+        # neither a likelihood nor of a server that doesn't count
+        told = [usage for reply in self.earlier(model, step) if (usage := reply.usage).completion]
         if not told:
             return None
-        return Typical(len(told), fmean(one.completion for one in told), fmean(one.reasoning for one in told))
+        completion, reasoning = (sum(column) / len(told) for column in list(zip(*told, strict=True))[2:])
+        return Typical(len(told), completion, reasoning)
 
     # ---- batches ----------------------------------------------------------------------------------------------
 
@@ -123,13 +136,13 @@ class Cache:
     def add_batch(self, id: str, *, server: str, model: str, keys: list[bytes]) -> None:
         """Note a batch that was sent. server: its address without credentials."""
         row = (id, server, model, int(time.time()), b"".join(keys))
-        self._store("insert or replace into batches(id, server, model, made, keys) values(?, ?, ?, ?, ?)", row)
+        self._change("insert or replace into batches(id, server, model, made, keys) values(?, ?, ?, ?, ?)", row)
 
     def end_batch(self, id: str) -> None:
         """Its replies are stored, or it came to nothing."""
-        self._store("update batches set done = ? where id = ?", (int(time.time()), id))
+        self._change("update batches set done = ? where id = ?", (int(time.time()), id))
 
-    def _store(self, statement: str, values: tuple[object, ...]) -> None:
+    def _change(self, statement: str, values: tuple[object, ...]) -> None:
         try:
             if self._file.replaced():
                 self._file.reopen()
@@ -175,10 +188,10 @@ class Cache:
         if file.replaced():
             file.reopen()
         try:
-            _insert(file.db, rows)
+            add(file.db, rows)
         except sqlite3.DatabaseError as fault:
             file.mend(fault)
-            _insert(file.db, rows)
+            add(file.db, rows)
         if file.identity != self._file.identity:
             self._replaced = True
 
@@ -189,11 +202,6 @@ class Cache:
             self._writer.join()
             self._writer = None
         self._file.db.close()
-
-
-def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
-    with transaction(db):
-        db.executemany(INSERT, rows)
 
 
 def _settle(waiting: "list[asyncio.Future[None]]", fault: Exception | None) -> None:

@@ -5,7 +5,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 PATIENCE = 60.0
@@ -13,17 +14,15 @@ PATIENCE = 60.0
 KEY = 32
 """Bytes of a key."""
 MARK = (0x706D656D, 1)
-"""SQLite's `application_id` ("pmem") and `user_version`: version 1 has steps and batches, an unmarked file has not."""
+"""SQLite's `application_id` ("pmem") and `user_version`. An unmarked file has no steps, checksums and batches yet."""
 TABLES = (
     "create table if not exists reply(key blob primary key, model text, step text not null default '', made integer,"
-    " value blob)",  # the value last: SQLite reads through all that stands before a column
+    " crc integer, value blob)",  # the value last: SQLite reads through all that stands before a column
     "create index if not exists reply_step on reply(model, step)",
     "create table if not exists batches(id text primary key, server text, model text, made integer, keys blob,"
     " done integer)",
 )
 COLUMNS = {"key", "model", "made", "value"}  # of an unmarked file
-INSERT = "insert or ignore into reply(key, model, step, made, value) values(?, ?, ?, ?, ?)"
-
 Row = tuple[bytes, str, str, int, bytes]  # key, model, step, when it was made (Unix seconds), value
 
 
@@ -33,13 +32,15 @@ def locked(path: Path, *, alone: bool = False) -> Iterator[None]:
 
     alone: for renaming it. The folder, since SQLite's locks on a file are lost when anything else closes that file.
     """
-    handle = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+    handle = -1
     try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folders
+        with contextlib.suppress(OSError):  # one that may not be read, or a network file system that locks no folders
+            handle = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 def connect(path: Path, *, writes: bool = True) -> sqlite3.Connection:
@@ -54,12 +55,15 @@ def connect(path: Path, *, writes: bool = True) -> sqlite3.Connection:
 def connect_locked(
     path: Path, *, writes: bool = True, fill: Callable[[sqlite3.Connection], None] | None = None
 ) -> sqlite3.Connection:
-    """The same for whom holds the folder. fill: puts content into it before other processes see it."""
+    """The same, for one who holds the folder. fill: puts content into it before other processes see it."""
     if path.exists() and not path.is_file():
         raise OSError("not a regular file")
+    if writes and path.exists() and not os.access(path, os.W_OK):  # SQLite would begin, and say so at the first reply
+        raise OSError("no permission to write it")
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
     try:
-        db.execute("pragma auto_vacuum=incremental")  # of a new file: `prune` gives room back bit by bit
+        if path.stat().st_size == 0:
+            db.execute("pragma auto_vacuum=incremental")  # `prune` gives room back bit by bit
         _begin_wal(db)
         db.execute("pragma synchronous=normal")
         if writes or fill or _mark(db) != MARK:
@@ -115,10 +119,19 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
         raise OSError("a database of something else")
     if found and "step" not in found:
         db.execute("alter table reply add column step text not null default ''")
+        db.execute("alter table reply add column crc integer")
     for table in TABLES:
         db.execute(table)
     db.execute(f"pragma application_id={MARK[0]}")
     db.execute(f"pragma user_version={MARK[1]}")
+
+
+def insert(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Store replies with their checksums, except where one with the same key is there."""
+    db.executemany(
+        "insert or ignore into reply(key, model, step, made, value, crc) values(?, ?, ?, ?, ?, ?)",
+        ((*row, zlib.crc32(row[4])) for row in rows),
+    )
 
 
 def columns(db: sqlite3.Connection) -> set[str]:

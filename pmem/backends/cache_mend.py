@@ -7,15 +7,15 @@ and open that. A process that still holds the old file notices before it writes 
 import contextlib
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import click
 import orjson
 
-from pmem.backends.cache_file import INSERT, Row, columns, connect, connect_locked, locked
+from pmem.backends.cache_file import Row, columns, connect, connect_locked, insert, locked
 from pmem.errors import OutputError
 
 Identity = tuple[int, int]  # device and inode
@@ -32,6 +32,15 @@ class Opened(NamedTuple):
     identity: Identity | None
 
 
+class Unsound(sqlite3.DatabaseError):
+    """A value is not the one that was stored."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def __init__(self) -> None:
+        super().__init__("a stored reply has changed")
+
+
 def refused(path: Path, fault: Exception) -> OutputError:
     """What a run that can't use the cache stops with."""
     return OutputError(f"response cache {path}: {fault} (--cache FILE or --no-cache)")
@@ -41,6 +50,11 @@ def is_corrupt(fault: Exception) -> bool:
     """Whether the file's content is at fault."""
     code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the primary one of an extended code
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def sound(value: bytes, crc: int | None) -> bool:
+    """Whether a value is the one that was stored, for all its checksum says; SQLite's pages bear none."""
+    return crc is None or zlib.crc32(value) == crc
 
 
 def identity(path: Path) -> Identity | None:
@@ -113,12 +127,12 @@ def _free_name(path: Path) -> Path:
 def _copy(aside: Path, db: sqlite3.Connection) -> int:
     """Copy what can be read of a corrupt file; how many replies that were."""
     try:
-        old = sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True, isolation_level=None)
+        old = sqlite3.connect(f"{aside.as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error:
         return 0
     try:
         before = db.total_changes
-        db.executemany(INSERT, _readable(old))
+        insert(db, _readable(old))
         count = db.total_changes - before
         batches = []
         with contextlib.suppress(sqlite3.Error):
@@ -134,17 +148,17 @@ def _readable(old: sqlite3.Connection) -> Iterator[Row]:
     after = misses = 0
     try:
         old.execute("pragma writable_schema=on")  # reads a file that was cut off, as far as it goes
-        step = "step" if "step" in columns(old) else "''"
+        step, crc = ("step", "crc") if "crc" in columns(old) else ("''", "null")
     except sqlite3.Error:
         return
-    select = f"select rowid, key, model, {step}, made, value from reply where rowid > ? order by rowid limit ?"
+    select = f"select rowid, key, model, {step}, made, value, {crc} from reply where rowid > ? order by rowid limit ?"
     singly = False  # since Python reads a row ahead, and keeps back the last sound one when that fails
     while after < 1 << 62:
         before = after
         try:
-            for rowid, *row in old.execute(select, (after, 1 if singly else -1)):
+            for rowid, *row, stored in old.execute(select, (after, 1 if singly else -1)):
                 after, misses = rowid, 0
-                if _plausible(row):
+                if _plausible(row) and sound(row[-1], stored):
                     yield tuple(row)
             if not singly or after == before:
                 return
@@ -157,7 +171,7 @@ def _readable(old: sqlite3.Connection) -> Iterator[Row]:
 
 
 def _plausible(row: list[Any]) -> bool:
-    """Whether it is what a run stores; pages of the file bear no checksum."""
+    """Whether it is what a run stores."""
     if [type(column) for column in row] != [bytes, str, str, int, bytes]:
         return False
     try:

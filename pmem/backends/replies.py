@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from pmem.backends.base import Usage
-from pmem.backends.cache_file import INSERT, KEY, Row, transaction
+from pmem.backends.cache_file import KEY, Row, insert, transaction
 
 PAGE = 1000
 """Replies per transaction."""
@@ -164,22 +164,28 @@ def exported(row: Row) -> bytes:
 
 
 def imported(line: bytes) -> Row:
-    """The reply on such a line; ValueError, KeyError, TypeError if it is none."""
+    """The reply on such a line; ValueError with the reason if it is none."""
     reply = orjson.loads(line)
-    if "likelihoods" in reply:
-        value: list[Any] = [[float(logprob), int(tokens)] for logprob, tokens in reply["likelihoods"]]
-    else:
-        value = [_text(reply["text"]), list(Usage(**reply["usage"])), _text(reply["finish"])]
-    made = datetime.datetime.fromisoformat(reply["made"])
-    key = bytes.fromhex(reply["key"])
+    try:
+        if "likelihoods" in reply:
+            value: list[Any] = [[float(logprob), int(count)] for logprob, count in reply["likelihoods"]]
+        else:
+            value = [_text(reply["text"]), list(Usage(**reply["usage"])), _text(reply["finish"])]
+        made = datetime.datetime.fromisoformat(reply["made"])
+        key = bytes.fromhex(reply["key"])
+        model, step = _text(reply["model"]), _text(reply["step"])
+    except KeyError as fault:
+        raise ValueError(f"it has no {fault}") from None
+    except TypeError as fault:
+        raise ValueError(str(fault)) from None
     if len(key) != KEY:
-        raise ValueError(f"a key has {KEY} bytes")
-    return key, _text(reply["model"]), _text(reply["step"]), int(made.timestamp()), orjson.dumps(value)
+        raise ValueError(f"its key has not {KEY} bytes")
+    return key, model, step, int(made.timestamp()), orjson.dumps(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"no text: {value!r}")
+        raise TypeError(f"{value!r} is no text")
     return value
 
 
@@ -187,5 +193,5 @@ def add(db: sqlite3.Connection, replies: Iterable[Row]) -> int:
     """Store replies in one transaction, except where one with the same key is there; how many were new."""
     before = db.total_changes
     with transaction(db):
-        db.executemany(INSERT, replies)
+        insert(db, replies)
     return db.total_changes - before

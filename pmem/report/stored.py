@@ -34,6 +34,11 @@ def line(key: bytes, model: str, step: str, made: int, value: bytes) -> str:
     return f"{_date(made, '%Y-%m-%d %H:%M')} {key.hex()[:8]} {model} {step or '-'}: {text}"[:width]
 
 
+def counted(count: int) -> str:
+    """`1,234 replies`."""
+    return f"{count:,} repl{'y' if count == 1 else 'ies'}"
+
+
 def size(count: float) -> str:
     """Bytes, in the unit that suits: `3.41 MB`."""
     for unit in ("bytes", "kB", "MB"):

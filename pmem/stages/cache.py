@@ -124,7 +124,7 @@ def stats(cache: str | None, **which: Any) -> None:
     with _database(cache) as (path, db):
         tokens = replies.tokens(db, replies.Wanted(**which))
         count = sum(one.replies for one in tokens.values())
-        click.echo(f"{path}: {stored.size(_on_disk(path))}, {count:,} replies\n\n{stored.tokens(tokens)}")
+        click.echo(f"{path}: {stored.size(_on_disk(path))}, {stored.counted(count)}\n\n{stored.tokens(tokens)}")
 
 
 @command.command(epilog="Example: pmem cache prune --older-than 90d --dry-run")
@@ -145,16 +145,14 @@ def prune(everything: bool, dry_run: bool, cache: str | None, quiet: bool, **whi
         raise click.UsageError("say which replies (--older-than 90d, --model, --step), or --all")
     with _database(cache, writes=not dry_run) as (path, db):
         groups = replies.groups(db, wanted)
-        found = (
-            f"{sum(group.replies for group in groups):,} replies of {stored.size(sum(group.size for group in groups))}"
-        )
+        size = stored.size(sum(group.size for group in groups))
         if dry_run:
             click.echo(stored.table(groups))
-            said = f"would remove {found}"
+            said = f"would remove {stored.counted(sum(group.replies for group in groups))} of {size}"
         else:
-            replies.prune(db, wanted)
+            said = f"removed {stored.counted(replies.prune(db, wanted))} of {size}"
             replies.give_back(db)
-            said = f"removed {found}; the file has {stored.size(_on_disk(path))} now"
+            said += f"; the file has {stored.size(_on_disk(path))} now"
     if not quiet:
         click.echo(f"pmem cache prune: {said}", err=True)
 
@@ -169,6 +167,7 @@ def export(output: str | None, cache: str | None, quiet: bool, **which: Any) -> 
     A line has the reply's key, model, step, when it was made, its text, usage and finish (or its likelihoods).
     """
     from pmem.backends import replies
+    from pmem.report import stored
 
     unreadable = 0
     with _database(cache) as (_, db):
@@ -184,8 +183,8 @@ def export(output: str | None, cache: str | None, quiet: bool, **which: Any) -> 
             sink.leave()
             raise
     if not quiet or unreadable:
-        left = f", {unreadable:,} unreadable ones left out" if unreadable else ""
-        click.echo(f"pmem cache export: {sink.count:,} replies{left}", err=True)
+        left = f"; left out, since unreadable: {unreadable:,}" if unreadable else ""
+        click.echo(f"pmem cache export: {stored.counted(sink.count)}{left}", err=True)
     if unreadable:
         sys.exit(REJECTED)
 
@@ -201,6 +200,7 @@ def import_(files: tuple[str, ...], cache: str | None, quiet: bool) -> None:
     A reply that is there already stays as it is.
     """
     from pmem.backends import replies
+    from pmem.report import stored
 
     if not files and stdin_is_terminal():
         raise click.UsageError("no input: name a FILE, or pipe exported replies in")
@@ -211,11 +211,11 @@ def import_(files: tuple[str, ...], cache: str | None, quiet: bool) -> None:
             for place, line in enumerate(lines, number):
                 try:
                     rows += [replies.imported(line)] if line and not line.isspace() else []
-                except (ValueError, KeyError, TypeError, AttributeError) as fault:
-                    raise InputError(f"{file}:{place}: no line of `pmem cache export`: {fault!r}") from None
+                except ValueError as fault:
+                    raise InputError(f"{file}:{place}: no line of `pmem cache export`: {fault}") from None
             read, new = read + len(rows), new + replies.add(db, rows)
     if not quiet:
-        click.echo(f"pmem cache import: {read:,} replies, {new:,} of them new", err=True)
+        click.echo(f"pmem cache import: {stored.counted(read)}, {new:,} of them new", err=True)
 
 
 def _on_disk(path: Path) -> int:

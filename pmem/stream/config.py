@@ -5,7 +5,7 @@ model = "openai:gpt-5"
 [judge]               # one command
 votes = 5
 [cache.prune]         # one command of a group
-older-than = "90d"
+before = "90d"
 """
 
 import os
