@@ -12,7 +12,11 @@ from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
     from pmem.backends.base import Backend
+    from pmem.backends.cache import Cache
+    from pmem.backends.calls import Calls, Limits
     from pmem.backends.model import Model
+    from pmem.backends.plan import Plan
+    from pmem.backends.usage import Tally
 
 _KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
 _MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
@@ -33,6 +37,7 @@ _SETTINGS = (
     click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
     click.option("--temperature", type=click.FloatRange(min=0), help="For sampling (default: the model's own)."),
+    click.option("--plan", is_flag=True, help="Ask and write nothing; say what the run would take."),
     click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
@@ -79,7 +84,11 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             if judge:
                 name = judging["judge_model"]
                 given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
-            if settings["no_cache"] and not pipe.quiet:
+            if settings["plan"]:
+                if not opener.plans:
+                    raise click.UsageError("--plan needs a model: -m KIND:NAME")
+                pipe.plan = opener.planned
+            elif settings["no_cache"] and not pipe.quiet:
                 click.echo(f"pmem {pipe.stage}: --no-cache: if this run breaks off, its calls are lost", err=True)
             function(pipe=pipe, seed=seed, prompts=Prompts(Path(prompts) if prompts else None), **given)
 
@@ -113,6 +122,7 @@ class _Opener:
 
         self._pipe, self._seed, self._settings = pipe, seed, settings
         self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
+        self.plans: list[Plan] = []
 
     def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":
         """The named model, which lives as long as the run and is reported at its end."""
@@ -124,14 +134,38 @@ class _Opener:
         given = self._settings
         backend = self._backend(name, urls)
         cached = backend.cacheable and not given["no_cache"]
-        cache = Cache(Path(given["cache"]) if given["cache"] else default_path()) if cached else None
+        file = Path(given["cache"]) if given["cache"] else default_path()
+        cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
         sampling = {key: given[key] if role == "model" else None for key in ("max_tokens", "temperature")}
         tally = Tally(name, role, self._price(name, backend))
-        made = Model(name, backend, cache=cache, limits=limits, tally=tally, seed=self._seed, **sampling)
+        calls = None
+        if given["plan"]:
+            backend, calls = self._planning(backend, tally, limits, cache, cacheable=cached)
+        made = Model(name, backend, cache=cache, limits=limits, calls=calls, tally=tally, seed=self._seed, **sampling)
         self._pipe.attached.append(made)
         self._pipe.used.append(lambda: tally.record(self._pipe.stage))
         return made
+
+    def _planning(
+        self, real: "Backend", tally: "Tally", limits: "Limits", cache: "Cache | None", *, cacheable: bool
+    ) -> "tuple[Backend, Calls]":
+        """What stands in for a model and its calls where nothing is to be asked."""
+        from pmem.backends.plan import Plan
+        from pmem.backends.planning import PlannedCalls, PlanningBackend, Sizes
+
+        kind = tally.name.partition(":")[0]
+        plan = Plan(tally.name, tally.role, tally.price, limits, server=kind in ("openai", "azure"))
+        self.plans.append(plan)
+        sizes = Sizes(exact=kind == "azure" or getattr(real, "hosted", False))
+        backend = PlanningBackend(real, tally.name, sizes, cacheable=cacheable, cache=cache)
+        return backend, PlannedCalls(plan, backend)
+
+    def planned(self) -> str:
+        """The plan as a table."""
+        from pmem.report.planned import text
+
+        return text(self._pipe.stage, self.plans, self._settings["max_cost"])
 
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
@@ -139,11 +173,11 @@ class _Opener:
         if rest and kind == "openai":
             from pmem.backends.openai import OpenAIBackend
 
-            return OpenAIBackend(rest, urls, timeout=given["timeout"])
+            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=given["plan"])
         if rest and kind == "azure":
             from pmem.backends.azure import AzureBackend
 
-            return AzureBackend(rest, urls, timeout=given["timeout"])
+            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=given["plan"])
         if rest and kind == "recorded":
             from pmem.backends.recorded import RecordedBackend
 

@@ -232,7 +232,7 @@ def ask(
             return Asked(completions[-1], b"", completions[-1].usage)
 
         try:
-            await Calls(Tally("openai:m"), None, Limits()).make(request, "a/c", once)
+            await Calls(Tally("openai:m"), None, Limits()).make(request, once)
         finally:
             await backend.close()
 

@@ -38,14 +38,17 @@ class OpenAIBackend:
     cacheable = True
     kind = "openai"
 
-    def __init__(self, name: str, base_urls: tuple[str, ...] = (), *, timeout: float | None = None) -> None:
+    def __init__(
+        self, name: str, base_urls: tuple[str, ...] = (), *, timeout: float | None = None, keyless: bool = False
+    ) -> None:
+        """keyless: for a plan, which asks for nothing."""
         self.name = name
         self.timeout = timeout
         self._dropped: set[str] = set()  # parameters that this server turned out not to take
         self._tails: dict[Any, tuple[dict[str, Any] | None, bytes]] = {}
         self._transport: Any = None
         self.urls = self._addresses(base_urls)
-        self.key = self._credential()
+        self.key = "" if keyless else self._credential()
         self._servers = Servers([url + PATH for url in self.urls])
 
     def _addresses(self, given: tuple[str, ...]) -> list[str]:
