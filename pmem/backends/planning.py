@@ -12,7 +12,7 @@ import orjson
 from pmem import tokens
 from pmem.backends.base import PLANNED, Backend, Completion, Likelihood, Request, Usage
 from pmem.backends.cache import Cache
-from pmem.backends.calls import TOKENS_PER_BYTE, Calls, Limits
+from pmem.backends.calls import TOKENS_PER_BYTE, Asked, Calls, Limits, Said
 from pmem.backends.made_up import Shape, assumed, made_up, shape_of
 from pmem.backends.plan import Plan
 from pmem.backends.replies import decoded
