@@ -35,6 +35,7 @@ from tests.stub import Stub, running
 
 ROOT = Path(__file__).parent.parent
 JOBS = 64
+LOGGED = 110  # bytes of a line in the stub's log
 SETTLE = 0.3  # seconds in which the server learns of what nobody waits for any more
 LINES = ROOT.parent / "shared" / "data" / "personahub" / "persona_1000.jsonl"
 
@@ -108,6 +109,7 @@ class Hostile:
         self.people, self.log = root / "personas.jsonl", root / "log"
         self.server = {"fault": EACH_AT_5_PERCENT, "stall": stall, "latency": 20}
         self.wrong: list[str] = []
+        self.calls = 0  # of the undisturbed run
         personas(self.people, records)
 
     def undisturbed(self) -> tuple[Folder, float]:
@@ -116,22 +118,33 @@ class Hostile:
         with running(**self.server) as stub:
             began = time.perf_counter()
             watched(folder.converse(self.people, stub.url, self.jobs, self.more))
+            self.calls = stub.counts()["requests"]
             return folder, time.perf_counter() - began
 
-    def disturbed(self, kills: int, whole: float) -> Folder:
-        """Kill it so many times, then let it end. Prints a line for each kill."""
+    def _killable(self, folder: Folder, url: str, calls: int | None) -> bool:
+        """Run until so many calls more are answered (None: all), then kill; whether it had ended by itself."""
+        until = self.log.stat().st_size + LOGGED * calls if calls is not None else None
+        run = folder.converse(self.people, url, self.jobs, self.more)
+        watched(run, lambda: until is not None and self.log.stat().st_size >= until)
+        ended = run.poll() is not None
+        run.kill()
+        run.wait()
+        time.sleep(SETTLE)
+        return ended
+
+    def disturbed(self, kills: int) -> Folder:
+        """Kill it so many times, then let it end. Prints a line for each kill.
+
+        The moments are random in calls, not in seconds: most of an undisturbed run's time goes by in waiting for the
+        last calls' last attempts.
+        """
         folder = self._folder("disturbed")
-        print(f"{'':>3} {'ran for':>9} {'committed':>9} {'sent only':>9} {'again':>6}")
+        print(f"{'':>3} {'calls':>7} {'committed':>9} {'sent only':>9} {'again':>6}")
         sent_only, answered, position = 0, set[str](), 0
         with running(**self.server, log=self.log) as stub:
             for number in range(1, kills + 2):
-                moment = random.uniform(0.5, 2 * whole / kills)
-                run = folder.converse(self.people, stub.url, self.jobs, self.more)
-                watched(run, moment if number <= kills else None)
-                ended = run.poll() is not None
-                run.kill()
-                run.wait()
-                time.sleep(SETTLE)
+                calls = random.randrange(2 * self.calls // kills) if number <= kills else None
+                ended = self._killable(folder, stub.url, calls)
                 asked = log_of(self.log, position)
                 position = self.log.stat().st_size
                 again = len({one.hash for one in asked} & answered)
@@ -142,7 +155,7 @@ class Hostile:
                 self._expect(sent_only >= 0, f"the cache holds {-sent_only} replies that were never sent")
                 lost = sent_only - before
                 self._expect(lost <= self.jobs, f"kill {number} lost {lost} replies, more than were in flight")
-                print(f"{number:>3} {moment:>7.1f} s {committed:>9,} {sent_only:>9} {again:>6}", flush=True)
+                print(f"{number:>3} {len(asked):>7,} {committed:>9,} {sent_only:>9} {again:>6}", flush=True)
                 if ended:
                     print(f"ended by itself after {number - 1} kills")
                     break
@@ -171,7 +184,7 @@ def hostile(records: int, kills: int, jobs: int, stall: float, more: list[str]) 
         run = Hostile(Path(name), records, jobs, stall, more)
         undisturbed, whole = run.undisturbed()
         print(f"undisturbed: {records:,} records, {undisturbed.committed():,} replies in {whole:.0f} s, -j {jobs}")
-        run.compare(run.disturbed(kills, whole), undisturbed)
+        run.compare(run.disturbed(kills), undisturbed)
     print("\n".join(run.wrong) or "output and rejects identical; no committed reply asked for again; the key nowhere")
     return len(run.wrong)
 

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ KEY = "sk-bench-0123456789-never-to-be-seen"
 UNREADABLE = {"resetbody", "truncated", "notjson", "empty", "huge"}
 """Faults of the stub that come with status 200 and hold no reply that a client keeps."""
 EACH_AT_5_PERCENT = dict.fromkeys(FAULTS, 0.05)
-EVERY = 0.25  # seconds between two looks at the child
+EVERY = 0.25  # seconds between two looks at the child's memory
 
 
 class Sample(NamedTuple):
@@ -107,19 +107,18 @@ def log_of(path: Path, start: int = 0) -> list[Asked]:
     ]
 
 
-def watched(process: "subprocess.Popen[bytes]", seconds: float | None = None) -> list[Sample]:
-    """Samples of a child's memory until it ends, or for some seconds. Its command line may not hold the key."""
+def watched(process: "subprocess.Popen[bytes]", enough: Callable[[], bool] = lambda: False) -> list[Sample]:
+    """Samples of a child's memory until it ends, or until it is enough. Its command line may not hold the key."""
     began = time.perf_counter()
     found: list[Sample] = []
-    while process.poll() is None:
+    while process.poll() is None and not enough():
         passed = time.perf_counter() - began
-        if seconds is not None and passed >= seconds:
-            break
-        with contextlib.suppress(OSError, IndexError):  # it ends just now
-            assert KEY.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            told = Path(f"/proc/{process.pid}/status").read_text()
-            found.append(Sample(passed, *(_mebibytes(told, name) for name in ("VmRSS", "VmHWM"))))
-        time.sleep(EVERY if seconds is None else min(EVERY, max(0, seconds - passed)))
+        if not found or passed >= found[-1].at + EVERY:
+            with contextlib.suppress(OSError, IndexError):  # it ends just now
+                assert KEY.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+                told = Path(f"/proc/{process.pid}/status").read_text()
+                found.append(Sample(passed, *(_mebibytes(told, name) for name in ("VmRSS", "VmHWM"))))
+        time.sleep(0.01)
     return found
 
 
