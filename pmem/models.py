@@ -11,7 +11,7 @@ from pmem.backends.base import Backend
 from pmem.stream.options import Command, bundle
 from pmem.stream.pipe import Pipe
 
-_MODEL_HELP = "openai:NAME (any compatible server), local:NAME-or-path, recorded:FILE."
+_MODEL_HELP = "openai:NAME (any compatible server), local:NAME-or-path, vllm:NAME-or-path, recorded:FILE."
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
@@ -46,7 +46,13 @@ def backend(name: str, base_urls: tuple[str, ...]) -> Backend:
         from pmem.backends.local import LocalBackend
 
         return LocalBackend(rest)
-    raise click.UsageError(f"no model '{name}': expected openai:NAME, local:NAME-or-path or recorded:FILE")
+    if rest and kind == "vllm":
+        from pmem.backends.vllm import VLLMBackend
+
+        return VLLMBackend(rest)
+    raise click.UsageError(
+        f"no model '{name}': expected openai:NAME, local:NAME-or-path, vllm:NAME-or-path or recorded:FILE"
+    )
 
 
 def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[Command], Command]:
