@@ -6,12 +6,14 @@ SmolLM2-135M in bfloat16 through both backends, as `-m local:smollm2` and `-m vl
 of replies of up to 24 tokens, greedy, at 1, 16 and 64 calls at once, and at 16 with a JSON Schema: each round asks
 both the same prompts, one after the other. Then the seconds of a question on a history of about 2,000 tokens: on one
 that was asked about before, whose attention cache is kept, and on a new one. vLLM's processes are stopped meanwhile:
-they would go on looking for work. Takes about three minutes a round.
+they would go on looking for work. Both compute on one core: vLLM keeps another one for its own bookkeeping, and
+several threads of torch would mostly wait for each other where a core is busy. Takes about three minutes a round.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
 from pathlib import Path
@@ -108,6 +110,10 @@ def spread(pairs: list[tuple[float, float]], *, inverse: bool = False) -> dict[s
 
 def main() -> None:
     """Print the tables, write the JSON."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
