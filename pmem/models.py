@@ -186,6 +186,16 @@ class _Opener:
             from pmem.backends.local import LocalBackend
 
             return LocalBackend(rest, dtype=given["dtype"])
+        if rest and kind == "vllm":
+            from pmem.backends.vllm import VLLMBackend
+
+            return VLLMBackend(
+                rest,
+                tensor_parallel=given["tensor_parallel"] or 1,
+                dtype=given["dtype"],
+                context=given["context_length"],
+                gpu_memory=given["gpu_memory"],
+            )
         raise click.UsageError(f"no model '{name}': expected {_KINDS}")
 
     def _price(self, name: str, backend: "Backend") -> Any:
