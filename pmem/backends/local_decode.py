@@ -96,11 +96,11 @@ class Decoder:
             return True
         if len(self.rows) >= self.batch:
             return False
-        prefixes = {row.prefix for row in self.rows if row.prefix}
+        stored = {other.prefix.whole for other in self.rows if other.prefix}
         kept, before = self._forward.beginning(row.prompt[:-1])
         longest = max(len(row.prompt) + row.limit - before, *(other.longest for other in self.rows))
-        added = before if kept not in prefixes else 0
-        return (len(self.rows) + 1) * longest + sum(map(len, prefixes)) + added <= self._budget
+        added = 0 if kept and kept.whole in stored else before
+        return (len(self.rows) + 1) * longest + sum(map(len, stored)) + added <= self._budget
 
     def join(self, row: Row) -> None:
         """Prefill the row's prompt and put it into the batch."""

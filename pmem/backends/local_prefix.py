@@ -26,11 +26,16 @@ TAILS = 2048  # tokens of the last tails, kept with each prompt: one prompt may 
 
 
 class KeptPrompt:
-    """Token ids and their attention cache (one row). after: the tails that have followed it, their caches apart."""
+    """Token ids and their attention cache (one row).
 
-    def __init__(self, ids: list[int], layers: Layers) -> None:
+    whole: the prompt that it is the first part of, whose memory it shares; after: the last tails that followed it,
+    their caches apart.
+    """
+
+    def __init__(self, ids: list[int], layers: Layers, whole: "KeptPrompt | None" = None) -> None:
         self.ids = ids
         self.layers = layers
+        self._whole = whole  # None for itself: a cycle would hold its memory until Python's next collection
         self.after = KeptPrompts(TAILS)
 
     def __len__(self) -> int:
@@ -40,7 +45,12 @@ class KeptPrompt:
         """The part that its first tokens make: a view, no copy."""
         if tokens == len(self):
             return self
-        return KeptPrompt(self.ids[:tokens], [(k[:, :, :tokens], v[:, :, :tokens]) for k, v in self.layers])
+        layers = [(k[:, :, :tokens], v[:, :, :tokens]) for k, v in self.layers]
+        return KeptPrompt(self.ids[:tokens], layers, self.whole)
+
+    @property
+    def whole(self) -> "KeptPrompt":
+        return self if self._whole is None else self._whole
 
     def cache(self) -> DynamicCache:
         """A cache that begins with it; growing it leaves this one as it is."""
