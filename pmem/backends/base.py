@@ -22,8 +22,8 @@ class Prefix(NamedTuple):
 class Request(NamedTuple):
     """One call. `messages` follow those of `prefix`, where there is one.
 
-    raw: `messages` as a JSON array's bytes; key: the reply's key in the cache, 32 bytes that stand for all that
-    determines it. Model fills in both.
+    step: what kind of call it is, "stage/step", for statistics; raw: `messages` as a JSON array's bytes; key: the
+    reply's key in the cache, 32 bytes that stand for all that determines it. Model fills in all three.
     """
 
     messages: list[Message]
@@ -33,6 +33,7 @@ class Request(NamedTuple):
     max_tokens: int | None = None
     temperature: float | None = None
     call: str = ""  # call id, "stage/record id/step/n": for recorded answers, logs and rejects
+    step: str = ""
     raw: bytes = b""
     key: bytes = b""
 

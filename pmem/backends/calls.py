@@ -66,8 +66,8 @@ class Calls:
                 f"--max-cost: the price of {tally.name} is not known; a table that has it can be given with --prices"
             )
 
-    async def make(self, request: Request, step: str, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
-        """What `ask` gives for the request, committed under its key and `step`, after as many attempts as it takes.
+    async def make(self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
+        """What `ask` gives for the request, committed under its key, after as many attempts as it takes.
 
         Errors: ModelError when the attempts are used up, BackendError if no server has ever answered, Spent.
         """
@@ -77,7 +77,7 @@ class Calls:
             attempt += 1
             try:
                 async with self.places:
-                    return await self._attempt(request, step, ask)
+                    return await self._attempt(request, ask)
             except Unavailable as fault:
                 self._give_up_if_hopeless(fault, request, attempt, time.monotonic() - began)
                 # servers ask all callers to wait equally long: without jitter they all come back at once
@@ -92,7 +92,7 @@ class Calls:
             self.tally.retries += 1
             await asyncio.sleep(pause)
 
-    async def _attempt(self, request: Request, step: str, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
+    async def _attempt(self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         reserved = await self._reserve(request)
         usage = Usage()
         try:
@@ -110,7 +110,7 @@ class Calls:
             if self._budget and self.tally.price:
                 self._budget.settle(reserved, self.tally.price.of(usage))
         if self._cache:
-            await self._cache.put(request.key, value, model=self.tally.name, step=step)
+            await self._cache.put(request.key, value, model=self.tally.name, step=request.step)
         return said
 
     async def _reserve(self, request: Request) -> float:

@@ -108,11 +108,12 @@ class Model:
                 self.max_tokens,
                 self.temperature,
                 f"{call}/{n}.{attempt}" if attempt else f"{call}/{n}",
+                _step(call, step),
                 raw,
                 self._key(raw, prefix, form, b"%d.%d" % (n, attempt)),
             )
             try:
-                completion = await self._completion(request, step)
+                completion = await self._completion(request)
             except ModelError as fault:  # a new one: identical calls in flight share the fault, not the call's id
                 before = f" (the reply before it was invalid: {why})" if why else ""
                 raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
@@ -135,27 +136,23 @@ class Model:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
         raw = orjson.dumps(messages)
         key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
-        request = Request(messages, prefix, call=f"{call}/0", raw=raw, key=key)
+        request = Request(messages, prefix, call=f"{call}/0", step=_step(call, step), raw=raw, key=key)
 
         async def ask() -> Asked[list[Likelihood]]:
             found = await self.backend.likelihood(request, texts)
             return Asked(found, orjson.dumps([[*one] for one in found]), Usage())
 
-        return await self._once(request, step, ask, _likelihoods)
+        return await self._once(request, ask, _likelihoods)
 
-    async def _completion(self, request: Request, step: str | None) -> Completion:
+    async def _completion(self, request: Request) -> Completion:
         async def ask() -> Asked[Completion]:
             said = await self.backend.complete(request)
             return Asked(said, orjson.dumps([said.text, [*said.usage], said.finish]), said.usage)
 
-        return await self._once(request, step, ask, _stored_completion)
+        return await self._once(request, ask, _stored_completion)
 
     async def _once(
-        self,
-        request: Request,
-        step: str | None,
-        ask: Callable[[], Awaitable[Asked[Said]]],
-        stored_as: Callable[[bytes], Said],
+        self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]], stored_as: Callable[[bytes], Said]
     ) -> Said:
         """What the model says to a request: from the cache, from an identical call in flight, or by asking."""
         key = request.key
@@ -167,10 +164,10 @@ class Model:
             with contextlib.suppress(_Abandoned):
                 said: Said = await asyncio.shield(running)
                 return said
-            return await self._once(request, step, ask, stored_as)
+            return await self._once(request, ask, stored_as)
         running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            said = await self._calls.make(request, _step(request.call, step), ask)
+            said = await self._calls.make(request, ask)
             running.set_result(said)
             return said
         except BaseException as fault:
@@ -235,8 +232,8 @@ def _likelihoods(value: bytes) -> list[Likelihood]:
 
 def _step(call: str, step: str | None) -> str:
     """The name under which replies to calls like this one are counted: "judge/blind"."""
-    stage, _, rest = call.partition("/")
-    return f"{stage}/{step or rest.split('/')[-2]}"
+    parts = call.split("/")
+    return f"{parts[0]}/{step or parts[-1]}"
 
 
 def _parsed(completion: Completion, form: _Form, accept: Callable[[Any], None] | None) -> Any:
