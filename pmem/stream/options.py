@@ -44,7 +44,7 @@ histories_option = click.option(
 )
 
 
-def _keep_apart(files: tuple[str, ...], outputs: list[str]) -> None:
+def keep_apart(files: tuple[str, ...], outputs: list[str]) -> None:
     """Usage error if two outputs are one file, or if one is to be written where an input stands."""
     written: set[str] = set()
     for name in outputs:
@@ -87,7 +87,7 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
             ctx = click.get_current_context()
             if not files and stdin_is_terminal():
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
-            _keep_apart(files, [name for name in (output, rejects, dropped) if name])
+            keep_apart(files, [name for name in (output, rejects, dropped) if name])
             pipe = Pipe(
                 stage=str(ctx.info_name),
                 files=files,

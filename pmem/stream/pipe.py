@@ -33,8 +33,8 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; usage: a file for `used`, the records of what was asked of each model; later: records put off, since
-    calls that they need are left for another time.
+    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for
+    calls that are left for another time; later: records that need some of these.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Pipe:
         self.closing: Callable[[], str] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
+        self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -170,6 +171,7 @@ class Pipe:
         self.out = Sink(self.output)
         self.rejected = Sink(self.rejects) if self.rejects else None
         self.left_out = Sink(self.dropped) if self.dropped else None
+        self.calls = Sink(self.batch_out) if self.batch_out else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
 
     def _batches(self) -> Iterator[tuple[str, int, list[bytes]]]:
@@ -263,6 +265,11 @@ class Pipe:
         self.later += result.later
         self.bar.advance()
 
+    def put_off(self, call: bytes) -> None:
+        """Write a call, as a line, that is left for another time."""
+        assert self.calls
+        self.calls.write(call)
+
     # ---- what doesn't go on -----------------------------------------------------------------------------------
 
     def _reject(self, entry: Entry, fault: RecordError, items: list[str] | None = None) -> None:
@@ -306,9 +313,14 @@ class Pipe:
 
     def _finish(self) -> None:
         for sink in self._sinks():
-            sink.commit()
+            if self.later and sink is not self.calls:
+                sink.leave()  # complete or not at all
+            else:
+                sink.commit()
         self._say_summary()
         self._write_usage()
+        if self.later:
+            raise SystemExit(errors.LEFT)
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
 
@@ -333,7 +345,7 @@ class Pipe:
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
-        return [sink for sink in (self.out, self.rejected, self.left_out) if sink]
+        return [sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink]
 
     def _say_summary(self, begin: str = "") -> None:
         self.bar.close()
