@@ -12,6 +12,7 @@ from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
     from pmem.backends.base import Backend
+    from pmem.backends.batch_ways import Ways
     from pmem.backends.cache import Cache
     from pmem.backends.calls import Calls, Limits
     from pmem.backends.model import Model
@@ -22,6 +23,9 @@ _KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or record
 _MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
+_REMOTE = ("openai:", "azure:")
+_RECORDS = 20_000
+"""In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
@@ -38,6 +42,17 @@ _SETTINGS = (
     click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
     click.option("--temperature", type=click.FloatRange(min=0), help="For sampling (default: the model's own)."),
     click.option("--plan", is_flag=True, help="Ask and write nothing; say what the run would take."),
+    click.option("--batch", is_flag=True, help="openai:, azure: in the server's batches: within a day, for less."),
+    click.option(
+        "--batch-poll",
+        type=_POSITIVE,
+        default=5,
+        show_default=True,
+        metavar="SECONDS",
+        help="Between two looks at a batch, at first; up to a minute later.",
+    ),
+    click.option("--batch-out", type=OUTPUT, help="Write calls here, as for vllm run-batch, instead of making them."),
+    click.option("--batch-in", type=_FILE, multiple=True, help="Take replies to such calls from here (repeatable)."),
     click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
@@ -78,12 +93,15 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             settings = {name: given.pop(name) for name in _NAMES if name not in ("prompts",)}
             judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
-            keep_apart(pipe.files, [name for name in (pipe.output, pipe.rejects, pipe.dropped, pipe.usage) if name])
+            pipe.batch_out = settings["batch_out"]
+            outputs = (pipe.output, pipe.rejects, pipe.dropped, pipe.usage, pipe.batch_out)
+            keep_apart(pipe.files, [name for name in outputs if name])
             opener = _Opener(pipe, seed, **settings)
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:
                 name = judging["judge_model"]
                 given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
+            opener.all_open()
             if settings["plan"]:
                 if not opener.plans:
                     raise click.UsageError("--plan needs a model: -m KIND:NAME")
@@ -123,6 +141,8 @@ class _Opener:
         self._pipe, self._seed, self._settings = pipe, seed, settings
         self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
         self.plans: list[Plan] = []
+        batched = any(settings[name] for name in ("batch", "batch_out", "batch_in")) and not settings["plan"]
+        self._ways = self._batches() if batched else None
 
     def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":
         """The named model, which lives as long as the run and is reported at its end."""
@@ -137,8 +157,11 @@ class _Opener:
         file = Path(given["cache"]) if given["cache"] else default_path()
         cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
+        price = self._price(name, backend)
+        if self._ways and cache and name.startswith(_REMOTE):
+            backend, limits = self._ways.around(name, backend, cache, limits)
         sampling = {key: given[key] if role == "model" else None for key in ("max_tokens", "temperature")}
-        tally = Tally(name, role, self._price(name, backend))
+        tally = Tally(name, role, price)
         calls = None
         if given["plan"]:
             backend, calls = self._planning(backend, tally, limits, cache, cacheable=cached)
@@ -167,17 +190,56 @@ class _Opener:
 
         return text(self._pipe.stage, self.plans, self._settings["max_cost"])
 
+    def all_open(self) -> None:
+        """Usage error if options apply to none of the models; else say what is to be known before the run."""
+        given, pipe = self._settings, self._pipe
+        if not (self._ways and pipe.attached):
+            return
+        if not self._ways.used:
+            raise click.UsageError("--batch, --batch-out and --batch-in are for openai: and azure: models")
+        notes = ["--rpm and --tpm don't apply to batches"] if given["batch"] and (given["rpm"] or given["tpm"]) else []
+        for note in [*notes, *self._ways.found()] if not pipe.quiet else []:
+            click.echo(f"pmem {pipe.stage}: {note}", err=True)
+
+    def _batches(self) -> "Ways":
+        """What --batch, --batch-out and --batch-in ask for."""
+        from pmem.backends.batch_ways import Ways
+
+        given, pipe = self._settings, self._pipe
+        if given["batch"] and given["batch_out"]:
+            raise click.UsageError("--batch sends calls, --batch-out writes them to a file: choose one")
+        if given["no_cache"]:
+            raise click.UsageError("--batch, --batch-out and --batch-in need the response cache: not with --no-cache")
+        if given["batch"]:
+            pipe.jobs = _RECORDS // 2
+
+        def say(text: str) -> None:
+            if not pipe.quiet:
+                pipe.bar.say(f"pmem {pipe.stage}: {text}")
+
+        ways = Ways(
+            batch=given["batch"],
+            poll=given["batch_poll"],
+            out=given["batch_out"],
+            replies=given["batch_in"],
+            write=pipe.put_off,
+            say=say,
+        )
+        pipe.notes.append(ways.note)
+        return ways
+
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
         kind, _, rest = name.partition(":")
+        asks_nothing = bool(given["plan"] or given["batch_out"])
         if rest and kind == "openai":
             from pmem.backends.openai import OpenAIBackend
 
-            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=given["plan"])
+            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
         if rest and kind == "azure":
             from pmem.backends.azure import AzureBackend
 
-            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=given["plan"])
+            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
         if rest and kind == "recorded":
             from pmem.backends.recorded import RecordedBackend
 
@@ -201,8 +263,9 @@ class _Opener:
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of
 
-        kind, _, rest = name.partition(":")
-        if kind not in ("openai", "azure"):
+        if not name.startswith(_REMOTE):
             return FREE
+        rest = name.partition(":")[2]
         table = Path(self._settings["prices"]) if self._settings["prices"] else None
-        return price_of(rest, table, hosted=backend.hosted)  # type: ignore[attr-defined]
+        in_batches = bool(self._settings["batch"] or self._settings["batch_out"])
+        return price_of(rest, table, hosted=backend.hosted, batch=in_batches)  # type: ignore[attr-defined]

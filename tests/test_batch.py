@@ -14,6 +14,7 @@ from pmem.backends.base import Completion, Request
 from pmem.backends.batch import BatchBackend
 from pmem.backends.batch_lines import chunks, completion, request_line, result
 from pmem.backends.batch_provider import Provider, Terms
+from pmem.backends.cache import Batch, Cache
 from pmem.backends.openai import OpenAIBackend
 from pmem.errors import BackendError, ModelError
 from tests.stub import Stub
@@ -29,20 +30,13 @@ class Chat(OpenAIBackend):
         return self.client
 
 
-class Noted(NamedTuple):
-    id: str
-    server: str
-    model: str
-    made: int
-    keys: list[bytes]
-
-
-class Memory:
+class Memory(Cache):
     """A cache that outlives a process that is killed."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
-        self.noted: dict[str, Noted] = {}
+        self.steps: set[str] = set()
+        self.noted: dict[str, Batch] = {}
         self.all: list[str] = []
 
     def get(self, key: bytes) -> bytes | None:
@@ -51,12 +45,13 @@ class Memory:
     async def put(self, key: bytes, value: bytes, *, model: str, step: str) -> None:
         await asyncio.sleep(0)
         self.values.setdefault(key, value)
+        self.steps.add(step)
 
-    def batches(self, server: str, model: str) -> list[Any]:
+    def batches(self, server: str, model: str) -> list[Batch]:
         return [each for each in self.noted.values() if (each.server, each.model) == (server, model)]
 
     def add_batch(self, id: str, *, server: str, model: str, keys: list[bytes]) -> None:
-        self.noted[id] = Noted(id, server, model, 0, keys)
+        self.noted[id] = Batch(id, server, model, 0, keys)
         self.all.append(id)
 
     def end_batch(self, id: str) -> None:
@@ -80,7 +75,14 @@ def asked(count: int, begin: int = 0) -> list[Request]:
         messages = [{"role": "user", "content": f"Call {number}"}]
         key = hashlib.sha256(orjson.dumps(messages)).digest()
         made.append(
-            Request(messages, seed=number, call=f"judge/q-{number}/leak/0", raw=orjson.dumps(messages), key=key)
+            Request(
+                messages,
+                seed=number,
+                call=f"judge/q-{number}/leak/0",
+                step="judge/leak",
+                raw=orjson.dumps(messages),
+                key=key,
+            )
         )
     return made
 
@@ -94,7 +96,7 @@ async def holds(condition: Callable[[], bool]) -> None:
 def run(
     stub: Stub,
     requests: list[Request],
-    cache: Memory | None,
+    cache: Memory,
     *,
     until: Callable[[], bool] | None = None,
     **terms: Any,
@@ -149,7 +151,7 @@ def test_replies_are_those_of_chat_requests_and_are_stored(stub: Stub) -> None:
     assert all(reply.usage.completion > 0 for reply in ran.results)
     assert sorted(cache.values) == sorted(request.key for request in requests)
     stored = orjson.loads(cache.values[requests[0].key])
-    assert stored == [ran.results[0].text, list(ran.results[0].usage), "stop"]
+    assert stored == [ran.results[0].text, list(ran.results[0].usage), "stop"] and cache.steps == {"judge/leak"}
     assert not cache.noted
     assert [name for name in files(stub) if name == "pmem.jsonl"] == []  # what was uploaded is removed
 
@@ -427,7 +429,7 @@ def test_it_looks_for_the_batch_before_it_begins_another(stub: Stub, monkeypatch
 def test_closing_says_what_goes_on(stub: Stub) -> None:
     stub.restart(batch_seconds=60)
 
-    async def main(cache: Memory | None) -> list[str]:
+    async def main(cache: Memory) -> list[str]:
         said: list[str] = []
         backend = BatchBackend("openai:stub", Chat("stub", (stub.url,)), cache, terms=QUICK, say=said.append)
         tasks = [asyncio.create_task(backend.complete(request)) for request in asked(2)]
@@ -439,13 +441,8 @@ def test_closing_says_what_goes_on(stub: Stub) -> None:
 
     cache = Memory()
     last = asyncio.run(main(cache))[-1]
-    assert "1 unfinished at the provider (batch_" in last and "the same command again waits for them" in last
+    assert "1 batch goes on at the provider (batch_" in last and "the same command again waits for it" in last
     assert [id.partition("_")[0] for id in cache.noted] == ["batch"]
-    assert "without a cache their replies are lost" in asyncio.run(main(None))[-1]
-
-
-def test_without_a_cache(stub: Stub) -> None:
-    assert run(stub, asked(5), None).texts == alone(stub, asked(5))
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------

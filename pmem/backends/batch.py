@@ -16,9 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from pmem.backends.base import Completion, Likelihood, Request
-from pmem.backends.batch_files import Call, Store, delivered, written
+from pmem.backends.batch_files import Call, delivered, written
 from pmem.backends.batch_lines import Chat, unstored
 from pmem.backends.batch_provider import Provider, Terms
+from pmem.backends.cache import Cache
 from pmem.errors import BackendError, ModelError
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def _echo(text: str) -> None:
 class BatchBackend:
     """The calls of another backend, in batches.
 
-    name: the model's, `openai:NAME`; cache: None if nothing is to be kept, then a batch is lost with the process;
-    say: where progress is told, a line at a time.
+    name: the model's, `openai:NAME`; cache: where replies and what is on its way are kept; say: where progress is told,
+    a line at a time.
 
     Errors of a call: ModelError (refused, or without a reply in `terms.tries` batches), BackendError (the provider
     refuses a whole batch, or has none).
@@ -63,7 +64,7 @@ class BatchBackend:
         self,
         name: str,
         chat: Chat,
-        cache: Store | None,
+        cache: Cache,
         *,
         terms: Terms | None = None,
         say: Callable[[str], None] = _echo,
@@ -108,21 +109,20 @@ class BatchBackend:
                 task.cancel()
         await asyncio.gather(*(task for task in tasks if task), return_exceptions=True)
         if self._provider:
-            if self._cache:
-                self._end_stored(self._cache, self._provider.server)
+            self._end_stored(self._provider.server)
             await self._provider.close()
         await self._chat.close()
 
     def _say_left(self, ids: list[str]) -> None:
         shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-        end = "the same command again waits for them" if self._cache else "without a cache their replies are lost"
-        self._say(f"{self.name}: {len(ids)} unfinished at the provider ({shown}); {end}")
+        what = "batch goes" if len(ids) == 1 else "batches go"
+        self._say(f"{self.name}: {len(ids)} {what} on at the provider ({shown}); the same command again waits for it")
 
-    def _end_stored(self, cache: Store, server: str) -> None:
+    def _end_stored(self, server: str) -> None:
         """End batches of former runs that ended with all replies stored but this last step undone."""
-        for batch in cache.batches(server, self.name):
-            if batch.id not in self._running and all(cache.get(key) is not None for key in batch.keys):
-                cache.end_batch(batch.id)
+        for batch in self._cache.batches(server, self.name):
+            if batch.id not in self._running and all(self._cache.get(key) is not None for key in batch.keys):
+                self._cache.end_batch(batch.id)
 
     # ---- gathering --------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class BatchBackend:
         if self._provider is None:
             self._provider = Provider(self.name, self._chat, self._terms)
         provider = self._provider
-        left = deque(await self._unsent(provider, self._cache, calls) if self._cache else calls)
+        left = deque(await self._unsent(provider, calls))
         while left:
             if self._in_turn and self._running:
                 await asyncio.wait([running.task for running in self._running.values() if running.task])
@@ -194,16 +194,16 @@ class BatchBackend:
                 if taken:
                     self._follow(provider, await self._begun(provider, file, list(taken)), taken)
 
-    async def _unsent(self, provider: Provider, cache: Store, calls: list[Call]) -> list[Call]:
+    async def _unsent(self, provider: Provider, calls: list[Call]) -> list[Call]:
         """Those of the calls that no batch carries, of this run or of one before it, and that no other process has
         stored meanwhile; the others are seen to."""
         left: dict[bytes, Call] = {}
         for call in calls:
-            if (value := cache.get(call.request.key)) is not None:
+            if (value := self._cache.get(call.request.key)) is not None:
                 call.answer(unstored(value))
             else:
                 left[call.request.key] = call
-        for batch in cache.batches(provider.server, self.name):
+        for batch in self._cache.batches(provider.server, self.name):
             if batch.id in self._unknown:
                 continue
             carried = {key: left.pop(key) for key in batch.keys if key in left}
@@ -214,8 +214,8 @@ class BatchBackend:
                 if id is None:
                     await provider.delete(file)
                 else:
-                    cache.add_batch(id, server=provider.server, model=self.name, keys=batch.keys)
-                cache.end_batch(batch.id)
+                    self._cache.add_batch(id, server=provider.server, model=self.name, keys=batch.keys)
+                self._cache.end_batch(batch.id)
             if id is None:
                 left |= carried
             elif carried:
@@ -225,8 +225,6 @@ class BatchBackend:
     async def _begun(self, provider: Provider, file: IO[bytes], keys: list[bytes]) -> str:
         """Upload a file and begin a batch on it; its id, once that is in the cache."""
         uploaded = await provider.upload(file)
-        if not self._cache:
-            return await provider.create(uploaded)
         self._cache.add_batch(UPLOADED + uploaded, server=provider.server, model=self.name, keys=keys)
         id = await provider.create(uploaded)
         self._cache.add_batch(id, server=provider.server, model=self.name, keys=keys)
@@ -261,10 +259,6 @@ class BatchBackend:
             if self._running.get(id) is running:
                 del self._running[id]
 
-    def _end(self, id: str) -> None:
-        if self._cache:
-            self._cache.end_batch(id)
-
     def _forgotten(self, id: str, calls: dict[bytes, Call]) -> None:
         """A batch that isn't there. It stays in the cache till its calls have replies: with the key that it was begun
         with it may be found again."""
@@ -277,7 +271,7 @@ class BatchBackend:
 
     async def _failed(self, batch: "Sent", calls: dict[bytes, Call]) -> None:
         """A batch that was refused as a whole; where the provider's queue was full, it is sent again in parts."""
-        self._end(batch.id)
+        self._cache.end_batch(batch.id)
         errors = (batch.errors.data if batch.errors else None) or []
         if not any(error.code == QUEUE_FULL for error in errors):
             said = [f"{error.message}{f' (line {error.line})' if error.line else ''}" for error in errors]
@@ -302,9 +296,9 @@ class BatchBackend:
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await provider.content(file) or b""
             again += await delivered(content, missing, name=self.name, chat=self._chat, cache=self._cache)
-        self._end(batch.id)
+        self._cache.end_batch(batch.id)
         for key, call in missing.items():
-            if self._cache and (value := self._cache.get(key)) is not None:  # another process was faster
+            if (value := self._cache.get(key)) is not None:  # another process was faster
                 call.answer(unstored(value))
             else:
                 again.append((call, f"batch {batch.id} ({batch.status}) has no result for this call"))

@@ -3,24 +3,15 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO
 
 from pmem.backends.base import Completion, Request, Unavailable
 from pmem.backends.batch_lines import Chat, chunks, completion, request_line, result, stored
+from pmem.backends.cache import Cache
 from pmem.errors import ModelError, OutputError, PmemError, RecordError
 
 CHUNK = 1000
 """Lines written before others get a turn; replies that are stored, then delivered, at once."""
-
-
-class Store(Protocol):
-    """The response cache, as far as batches need it."""
-
-    def get(self, key: bytes) -> bytes | None: ...
-    async def put(self, key: bytes, value: bytes, *, model: str, step: str) -> None: ...
-    def batches(self, server: str, model: str) -> list[Any]: ...
-    def add_batch(self, id: str, *, server: str, model: str, keys: list[bytes]) -> None: ...
-    def end_batch(self, id: str) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +60,7 @@ async def written(
 
 
 async def delivered(
-    content: bytes, waiting: dict[bytes, Call], *, name: str, chat: Chat, cache: Store | None
+    content: bytes, waiting: dict[bytes, Call], *, name: str, chat: Chat, cache: Cache
 ) -> list[tuple[Call, str]]:
     """Go through a file of results: every reply into the cache, also one that nobody waits for in this run, then to
     its call, which leaves `waiting`. The calls that another batch may answer, with what went wrong in this one."""
@@ -89,16 +80,12 @@ async def delivered(
             except (RecordError, PmemError) as fault:
                 if call:
                     call.fail(fault)
-        if cache:
-            puts = (cache.put(key, stored(reply), model=name, step=_step(call)) for call, key, reply in replies)
-            await asyncio.gather(*puts)
+        puts = [
+            cache.put(key, stored(reply), model=name, step=call.request.step if call else "")
+            for call, key, reply in replies
+        ]
+        await asyncio.gather(*puts)
         for call, _, reply in replies:
             if call:
                 call.answer(reply)
     return again
-
-
-def _step(call: Call | None) -> str:
-    """stage/record/step/n -> stage/step, as Model names it; replies that nobody waits for have none."""
-    parts = call.request.call.split("/") if call else []
-    return f"{parts[0]}/{parts[-2]}" if len(parts) > 2 else ""

@@ -15,7 +15,7 @@ import orjson
 
 from pmem.backends.base import Completion, Likelihood, Request, Unavailable, Usage
 from pmem.backends.servers import Server, Servers
-from pmem.backends.transport import Answer, Transport
+from pmem.backends.transport import ATTEMPT_TIMEOUT, Answer, Transport
 from pmem.check import plain
 from pmem.errors import BackendError, ModelError
 
@@ -41,7 +41,7 @@ class OpenAIBackend:
     def __init__(
         self, name: str, base_urls: tuple[str, ...] = (), *, timeout: float | None = None, keyless: bool = False
     ) -> None:
-        """keyless: for a plan, which asks for nothing."""
+        """keyless: nothing is to be asked of the server."""
         self.name = name
         self.timeout = timeout
         self._dropped: set[str] = set()  # parameters that this server turned out not to take
@@ -76,7 +76,9 @@ class OpenAIBackend:
         """A client of the openai package for the first server, for what that is good at: batches, files."""
         from openai import AsyncOpenAI
 
-        return AsyncOpenAI(api_key=self.key or "none", base_url=self.urls[0], max_retries=4, timeout=self.timeout)
+        return AsyncOpenAI(
+            api_key=self.key or "none", base_url=self.urls[0], max_retries=4, timeout=self.timeout or ATTEMPT_TIMEOUT
+        )
 
     async def complete(self, request: Request) -> Completion:
         """One attempt."""

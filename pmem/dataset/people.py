@@ -1,6 +1,5 @@
 """A line of text becomes a person: drawn demographics, a profile, preferences, secrets."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from pmem.dataset.preferences import Setup
 from pmem.draws import Draw, make_id
 from pmem.errors import RecordError
 from pmem.prompts.replies import TEXT, closed, listed, user
-from pmem.stream.made import Made
+from pmem.stream.made import Made, together
 
 SECRET_SHARE = 0.1
 """Secrets per preference: about a tenth of conversations carry one (SYSTEM: sensitive information)."""
@@ -79,7 +78,7 @@ async def persona(line: dict[str, Any], setup: Setup) -> Made:
     draws = draw_demographics(Draw(setup.seed, own_id, "demographics"), setup.weights)
     record = await _profile(line["persona"], own_id, draws, setup)
     wanted = [kind for kind in taste.KINDS if setup.numbers[kind]]
-    candidates = await asyncio.gather(*(taste.candidates(record, kind, setup) for kind in wanted))
+    candidates = await together(taste.candidates(record, kind, setup) for kind in wanted)
     preferences = [preference for of_kind in candidates for preference in of_kind]
     preferences += await taste.updates(record, preferences, setup)
     kept, dropped = await taste.checked(record, preferences, setup)

@@ -1,6 +1,5 @@
 """The six checks of a question (SYSTEM, section 3), each by several votes. `verdicts.py` decides by them."""
 
-import asyncio
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from pmem.choices import LETTERS
 from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, VERDICT, closed, user
+from pmem.stream.made import together
 
 LONGEST, SHORTEST = 1.3, 0.7
 """The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
@@ -36,7 +36,7 @@ async def judged(qa: dict[str, Any], setup: Setup) -> dict[str, Any]:
     blind, others = _blind(qa), _others(qa, setup)
     cast = [_blind_vote(qa, turn, letters, setup) for turn, letters in enumerate(blind)]
     cast += [_vote(qa, ballot, setup) for ballot in others]
-    votes = await asyncio.gather(*cast)
+    votes = await together(cast)
     return {**qa, "votes": [*votes, _length_vote(qa)]}
 
 

@@ -1,12 +1,12 @@
 """Open-ended replies: judges decide whether a reply treats what is known about the user rightly; majority wins."""
 
-import asyncio
 from typing import Any
 
 from pmem.backends.model import Model, NoValidReply
 from pmem.choices import without_thinking
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import VERDICT, user
+from pmem.stream.made import together
 
 
 async def votes_on(
@@ -24,7 +24,7 @@ async def votes_on(
             return {**paper, "verdict": "unclear", "choice": None, "reason": fault.message}
         return {**paper, "verdict": cast.parsed["verdict"], "choice": None, "reason": cast.parsed["reason"]}
 
-    return list(await asyncio.gather(*(one(n) for n in range(votes))))
+    return await together(one(n) for n in range(votes))
 
 
 def passes(votes: list[dict[str, Any]]) -> bool:

@@ -1,13 +1,15 @@
 """What a stage takes and gives beside single records: groups of neighbours, and what it made of one input."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from pmem import check
-from pmem.errors import ModelError, RecordError
+from pmem.errors import Deferred, ModelError, RecordError
 from pmem.stream.source import Entry, Record, Torn
+
+Part = TypeVar("Part")
 
 
 class Failure(NamedTuple):
@@ -80,9 +82,40 @@ class Group(NamedTuple):
     items: list[str] | None = None
 
 
-async def gathered(parts: dict[str, Awaitable[Record]]) -> Made:
-    """The records of all parts (item -> what makes it), made at once; where the model failed for one, a failure."""
+async def together(parts: Iterable[Awaitable[Part]]) -> list[Part]:
+    """What all parts of a record give, made at once.
+
+    If one fails or is put off, the others are made nevertheless, so that their replies are stored or their calls put
+    off too, and none is left behind; then the record is put off if any part is, else it fails as its first part did.
+    What ends the run ends the parts.
+    """
     import asyncio
+
+    async def attempt(making: Awaitable[Part]) -> Part | RecordError | Deferred:
+        try:
+            return await making
+        except (RecordError, Deferred) as fault:
+            return fault
+
+    tasks = [asyncio.ensure_future(attempt(making)) for making in parts]
+    try:
+        made = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    faults = [result for result in made if isinstance(result, RecordError | Deferred)]
+    if faults:
+        raise next((fault for fault in faults if isinstance(fault, Deferred)), faults[0])
+    return [result for result in made if not isinstance(result, RecordError | Deferred)]
+
+
+async def gathered(parts: dict[str, Awaitable[Record]]) -> Made:
+    """The records of all parts (item -> what makes it), made at once; where the model failed for one, a failure.
+
+    Deferred if a part is put off: a record is made in one go.
+    """
 
     async def attempt(item: str, making: Awaitable[Record]) -> Record | Failure:
         try:
@@ -93,7 +126,7 @@ async def gathered(parts: dict[str, Awaitable[Record]]) -> Made:
     if len(parts) == 1:  # needs no task of its own
         results = [await attempt(*part) for part in parts.items()]
     else:
-        results = await asyncio.gather(*(attempt(item, making) for item, making in parts.items()))
+        results = await together(attempt(item, making) for item, making in parts.items())
     failures = [result for result in results if isinstance(result, Failure)]
     return Made([result for result in results if not isinstance(result, Failure)], failures)
 

@@ -33,9 +33,9 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; usage: a file for `used`, the records of what was asked of each model; later: records put off, since
-    calls that they need are left for another time; plan: where it is set, nothing is written but what it says at the
-    end, of a run without calls.
+    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
+    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
+    what it says at the end, of a run without calls.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Pipe:
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
+        self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -173,6 +174,7 @@ class Pipe:
         self.rejected = self._sink(self.rejects) if self.rejects else None
         self.left_out = self._sink(self.dropped) if self.dropped else None
         self.told = self._sink(self.usage) if self.usage else None
+        self.calls = self._sink(self.batch_out) if self.batch_out else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
 
     def _sink(self, path: str | None) -> Sink:
@@ -269,6 +271,11 @@ class Pipe:
         self.later += result.later
         self.bar.advance()
 
+    def put_off(self, call: bytes) -> None:
+        """Write a call, as a line, that is left for another time."""
+        assert self.calls
+        self.calls.write(call)
+
     # ---- what doesn't go on -----------------------------------------------------------------------------------
 
     def _reject(self, entry: Entry, fault: RecordError, items: list[str] | None = None) -> None:
@@ -312,13 +319,18 @@ class Pipe:
 
     def _finish(self) -> None:
         for sink in self._sinks():
-            sink.commit()
+            if self.later and sink is not self.calls:
+                sink.leave()  # complete or not at all
+            else:
+                sink.commit()
         self._write_usage()
         self._say_summary()
         if self.plan:
             stdout = Sink(None)
             stdout.write(self.plan().encode() + b"\n")
             stdout.commit()
+        if self.later:
+            raise SystemExit(errors.LEFT)
         if self.counts["rejected"]:
             raise SystemExit(errors.REJECTED)
 
@@ -341,7 +353,7 @@ class Pipe:
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
-        return [sink for sink in (self.out, self.rejected, self.left_out) if sink]
+        return [sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink]
 
     def _say_summary(self, begin: str = "") -> None:
         self.bar.close()
