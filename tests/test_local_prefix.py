@@ -176,6 +176,30 @@ def test_other_architectures(kind: str, more: dict[str, Any], shares: bool, tmp_
         asyncio.run(backend.close())
 
 
+def test_a_model_that_would_compute_something_else_does_not_share(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried out: attention with a window refuses, and a wrong result is noticed."""
+    from pmem.backends import local_prefix
+    from pmem.backends.local_forward import Forward
+    from pmem.backends.local_model import load
+
+    def shares() -> bool:
+        loaded = load(str(folder), "float32")
+        tried = Forward(loaded, kept=1000)._shares
+        assert loaded.model.config._attn_implementation == (local_prefix.ATTENTION if tried else "sdpa")
+        return tried
+
+    assert shares()
+    attend, attention = local_prefix._attend, local_prefix._attention
+    with monkeypatch.context() as patch:
+        patch.setattr(local_prefix, "_attend", lambda query, *rest: 0 * attend(query, *rest))
+        assert not shares()
+    with monkeypatch.context() as patch:
+        patch.setattr(local_prefix, "_attention", lambda *given, **more: attention(*given, **more, sliding_window=8))
+        assert not shares()
+
+
 # --- what is computed
 
 # Of a prompt all but the last token is computed first; the last one begins a text's row or a reply.
