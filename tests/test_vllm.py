@@ -4,6 +4,7 @@ import asyncio
 import importlib.machinery
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,7 +90,17 @@ def alive(pids: list[int]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[VLLMBackend]:
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the model is converted to, once for all."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+    shutil.rmtree(home)  # half a gigabyte, which pytest would keep for three runs
+
+
+@pytest.fixture(scope="module")
+def engine(cache_home: Path) -> Iterator[VLLMBackend]:
     backend = VLLMBackend("smollm2", dtype="float32", context=2048, cache=1 << 28)
     yield backend
     children = processes(os.getpid())
@@ -198,12 +209,17 @@ class TestCommand:
 
     pytestmark = real
 
+    @pytest.fixture(autouse=True)
+    def converted(self, cache_home: Path) -> None:
+        self.cache_home = cache_home
+
     def start(self, folder: Path) -> "subprocess.Popen[bytes]":
         questions = command.lines([command.question(1)])
         (folder / "questions.jsonl").write_bytes(questions)
-        arguments = ["eval", "questions.jsonl", "-m", "vllm:smollm2", "--scoring", "likelihood"]
+        arguments = ["eval", "questions.jsonl", "-m", "vllm:smollm2", "--scoring", "likelihood", "--cache", "replies"]
         contexts = ["--context", "snippet", "--context", "none"]
-        return command.start("pmem", *arguments, *contexts, folder=folder, stdin=subprocess.DEVNULL)
+        env = {"XDG_CACHE_HOME": str(self.cache_home)}
+        return command.start("pmem", *arguments, *contexts, folder=folder, env=env, stdin=subprocess.DEVNULL)
 
     def started(self, folder: Path) -> tuple["subprocess.Popen[bytes]", list[int]]:
         """A run whose engine is loading, with the pids of the engine's processes."""
