@@ -160,7 +160,8 @@ def test_several_servers_share_the_calls(tmp_path: Path, stub: Stub, sound: byte
     with running() as other:
         ran = personas(tmp_path, stub.url, "--base-url", other.url)
         assert ran.out == sound
-        assert stub.counts()["requests"] == other.counts()["requests"] == 8
+        shares = [one.counts()["requests"] for one in (stub, other)]
+        assert sum(shares) == 16 and min(shares) >= 5  # each call went where least was to do
 
 
 # ---- a server of our own, which answers what we like ---------------------------------------------------------------

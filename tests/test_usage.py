@@ -12,6 +12,7 @@ from pmem.backends.base import Usage
 from pmem.backends.prices import Price
 from pmem.backends.usage import Budget, Spent, Tally
 from tests.command import PMEM, asking, bash, ended, lines, people, pmem, question, records, start, wait_for
+from tests.local_server import Local, serving
 from tests.stub import Stub
 
 INPUT, OUTPUT = 3.0, 12.0
@@ -179,6 +180,28 @@ def test_the_limit_of_cost_is_kept_and_a_higher_one_goes_on(folder: Path, stub: 
     assert (again.status, again.out) == (0, whole)
     assert stub.counts()["paid_again"] == 0 and stub.counts()["repeats"] <= int(jobs)  # broken off at the stop
     assert usage(folder)[0]["from_cache"] > 0
+
+
+def test_a_server_that_tells_no_tokens_is_taken_at_its_dearest(folder: Path) -> None:
+    """An unknown cost is not nothing: the limit holds all the same."""
+    for server in serving(Local()):
+        server.reply = orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "yes"}}]})
+        run = [
+            "personas",
+            "people",
+            "-m",
+            "openai:stub",
+            "--base-url",
+            server.url,
+            "--no-cache",
+            "--rejects",
+            "r.jsonl",
+        ]
+        run += ["--prices", "prices.toml", "--max-tokens", "1000", "--usage", "usage.jsonl"]
+        ran = pmem(*run, "--max-cost", "0.2", folder=folder)
+        assert ran.status == 1 and "--max-cost 0.2: " in ran.err and "calls to openai:stub, " in ran.err
+        assert ", cost unknown; " in ran.err and usage(folder)[0]["cost_usd"] is None
+        assert 10 <= len(server.bodies) <= 16  # each at $0.012 for the reply, and something for the prompt
 
 
 def test_a_limit_needs_a_price(folder: Path, stub: Stub) -> None:

@@ -98,7 +98,7 @@ class Calls:
 
     async def _attempt(self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         reserved = await self._reserve(request)
-        usage = Usage()
+        cost = 0.0
         try:
             expected = await self._slowed(request)
             try:
@@ -113,9 +113,11 @@ class Calls:
             self._reached = True
             self._heard(refused=False)
             self._learn(request, usage, expected)
+            if self.tally.price:  # a server that doesn't tell tokens is taken to have used as many as it could
+                cost = self.tally.price.of(usage) if any(usage) else reserved
         finally:
-            if self._budget and self.tally.price:
-                self._budget.settle(reserved, self.tally.price.of(usage))
+            if self._budget:
+                self._budget.settle(reserved, cost)
         if self._cache:
             await self._cache.put(request.key, value, model=self.tally.name, step=request.step)
         return said
