@@ -24,7 +24,7 @@ _MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _REMOTE = ("openai:", "azure:")
-_RECORDS = 20_000
+_RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),

@@ -46,7 +46,8 @@ class Ways:
             from pmem.backends.batch import BatchBackend
             from pmem.backends.batch_provider import Terms
 
-            terms = Terms(url=url, poll=(self._poll, max(self._poll, LONGEST_POLL)))
+            quiet = min(Terms.quiet, self._poll)  # whoever looks often is in a hurry
+            terms = Terms(url=url, poll=(self._poll, max(self._poll, LONGEST_POLL)), quiet=quiet)
             backend = BatchBackend(name, chat, cache, terms=terms, say=self._say)
             limits = limits._replace(jobs=CALLS, rpm=None, tpm=None)
         elif self._out:
