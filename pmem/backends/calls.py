@@ -21,6 +21,8 @@ TRIES = 8
 FIRST_TRIES = 4
 """Attempts as long as nothing has answered as a model server: a wrong address should not take minutes to report."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts: doubled each time, with jitter
+LONGEST_BUSY_WAIT = 8.0
+"""The same for calls that a busy server turned away: `Pace` sees to it that not too many come back at once."""
 PATIENCE = 600.0
 """Seconds for which a call turned away by a busy server is tried again, however often."""
 LONGEST_ASKED = 600.0
@@ -89,7 +91,7 @@ class Calls:
                 self._give_up_if_hopeless(fault, request, attempt, time.monotonic() - began)
                 # servers ask all callers to wait equally long: without jitter they all come back at once
                 pause = wait * random.uniform(0.5, 1.5) if fault.wait is None else fault.wait * random.uniform(1, 1.2)
-                wait = min(2 * wait, LONGEST_WAIT)
+                wait = min(2 * wait, LONGEST_BUSY_WAIT if fault.busy else LONGEST_WAIT)
             except ModelError:
                 self.tally.failed += 1
                 raise
@@ -124,7 +126,7 @@ class Calls:
 
     def _heard(self, *, refused: bool) -> None:
         self.places.heard(refused=refused)
-        self._pace.heard(refused=refused)
+        self._pace.heard(refused=refused, in_flight=self.places.taken - 1)
 
     async def _reserve(self, request: Request) -> float:
         """Set aside the most that the call may cost, if there is a limit; the US dollars."""

@@ -10,11 +10,14 @@ from pmem.turns import turn
 MINUTE = 60.0
 BURST = 1.0
 """Seconds of an allowance that may be used at once after a pause: servers enforce a limit per minute in slices."""
-SPELL = 0.3
-"""Seconds over which a server's refusals are counted."""
+SPELL, LONGEST_SPELL = 0.3, 1.0
+"""Seconds over which a server's refusals are counted: the longer while fewer than ENOUGH calls have ended."""
+ENOUGH = 20
+MANY = 0.2
+"""The share of refusals that says: too fast. A few may have other reasons; a run shouldn't crawl for them."""
 PACE_BURST = 0.05
 """Seconds of its pace that may be made up for: timers are late."""
-FIRST_GROWTH = 0.1
+FIRST_GROWTH = 0.05
 """How much faster calls may come after a spell without refusals: each further one doubles it."""
 LONGEST_GAP = 1.0
 """Seconds between calls, at most, to a server that refuses all of them: it tells so when it takes calls again."""
@@ -53,8 +56,9 @@ class Rate:
 
 class Pace:
     """How fast calls may follow each other, as far as the server lets it be known: as fast as they like, until it turns
-    one away. Then at the rate at which it answered in the last spell, which is what it allows; after a spell without
-    refusals a little faster, and more so after each further one, until it refuses again.
+    many away. Then as fast as it seemed to answer; slower after each spell with many refusals, in proportion to these
+    (a server that counts by the second may answer nothing for most of one, so what it answered in a spell says
+    little); a little faster after each one with few, and more and more so while there are none.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,20 +76,23 @@ class Pace:
             if self._rate and (wait := self._rate.take(1)):
                 await asyncio.sleep(wait)
 
-    def heard(self, *, refused: bool) -> None:
-        """A call ended: was it turned away because there are too many?"""
+    def heard(self, *, refused: bool, in_flight: int) -> None:
+        """A call ended: was it turned away because there are too many? in_flight: those that haven't ended yet."""
         self._refused += refused
         self._answered += not refused
-        passed = self._clock() - self._since
-        if passed < SPELL:
+        passed, ended = self._clock() - self._since, self._answered + self._refused
+        if passed < (SPELL if ended >= ENOUGH else LONGEST_SPELL):
             return
         answered = MINUTE * self._answered / passed
-        if self._refused:
-            self._set(max(answered or self._per_minute / 2, MINUTE / LONGEST_GAP))
+        if self._refused > MANY * ended:
+            # refusals come at once, answers later: at first, what is still in flight counts as answered
+            first = MINUTE * (self._answered + in_flight) / passed
+            slower = self._per_minute * (1 - self._refused / ended / 2)
+            self._set(max(slower if self._rate else first, MINUTE / LONGEST_GAP))
             self._growth = FIRST_GROWTH
         elif self._rate and answered > self._per_minute / 2:  # else it isn't what holds calls back
             self._set(self._per_minute * (1 + self._growth))
-            self._growth = min(2 * self._growth, 1.0)
+            self._growth = FIRST_GROWTH if self._refused else min(2 * self._growth, 1.0)
         self._since += passed
         self._answered = self._refused = 0
 
