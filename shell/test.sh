@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Install into .venv and run the checks and the test suite; arguments go to pytest.
 #   bash shell/test.sh [PYTEST ARGUMENT]...
+#   bash shell/test.sh vllm [PYTEST ARGUMENT]...   what needs vLLM, in an environment of its own (.venv-vllm)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
+if [ "${1-}" = vllm ]; then
+  install_vllm .venv-vllm
+  exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
+fi
 install_pmem .venv local,dev
 export PATH="$PWD/.venv/bin:$PATH"
 ruff check .

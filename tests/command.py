@@ -21,8 +21,8 @@ PMEM = (sys.executable, "-m", "pmem")
 HURRIED = (
     sys.executable,
     "-c",
-    "import sys, pmem.backends.calls as calls\n"
-    "calls.FIRST_WAIT, calls.LONGEST_WAIT, calls.PATIENCE = 0.01, 0.05, 0.0\n"
+    "import sys, pmem.backends.calls as calls, pmem.backends.limits as limits\n"
+    "calls.FIRST_WAIT, calls.LONGEST_WAIT, calls.PATIENCE, limits.LONGEST_GAP = 0.01, 0.05, 0.0, 0.01\n"
     "from pmem.cli import main\n"
     "main(prog_name='pmem')",
 )

@@ -19,6 +19,7 @@ import pytest
 from pmem.backends.base import Completion, Likelihood, Request
 from pmem.backends.cache import Batch, Cache, Typical, default_path
 from pmem.backends.cache_mend import ReplyFile
+from pmem.backends.calls import Limits
 from pmem.backends.model import Model, Reply
 from pmem.errors import ModelError, OutputError
 from tests.command import KEY, PMEM, bash, ended, people, pmem, start
@@ -275,7 +276,7 @@ class Slow:
 
 def run(work: Callable[[Model], Awaitable[Any]], backend: Slow, cache: Path | None = None, jobs: int = 4) -> Any:
     async def inside() -> Any:
-        model = Model("slow", backend, jobs=jobs, cache=Cache(cache) if cache else None)
+        model = Model("slow", backend, limits=Limits(jobs=jobs), cache=Cache(cache) if cache else None)
         try:
             return await work(model)
         finally:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pmem.backends import openai
+from pmem.backends import calls
 from pmem.backends.cache import Cache
+from pmem.backends.calls import Limits
 from pmem.backends.model import Model, NoValidReply, Reply
 from pmem.backends.openai import OpenAIBackend
 from pmem.errors import BackendError, ModelError
@@ -27,8 +28,9 @@ SCHEMA = {
 @pytest.fixture
 def stub(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(openai, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(openai, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(calls, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(calls, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(calls, "PATIENCE", 0.0)
     return stub
 
 
@@ -38,13 +40,14 @@ def chat(
     """One reply per text, asked for at once."""
 
     async def ask() -> list[Reply]:
-        model = Model("openai:stub", OpenAIBackend("stub", (url,)), jobs=jobs, cache=Cache(cache) if cache else None)
+        backend, limits = OpenAIBackend("stub", (url,)), Limits(jobs=jobs)
+        model = Model("openai:stub", backend, limits=limits, cache=Cache(cache) if cache else None)
         try:
-            calls = (
+            asked = (
                 model.chat([{"role": "user", "content": text}], call=f"test/{n}/say", schema=schema, **more)
                 for n, text in enumerate(texts)
             )
-            return list(await asyncio.gather(*calls))
+            return list(await asyncio.gather(*asked))
         finally:
             await model.close()
 
@@ -74,7 +77,7 @@ def test_lasting_faults_reject_the_record_in_one_line(stub: Stub, fault: str) ->
     stub.restart(fault=fault)
     with pytest.raises(ModelError) as caught:
         chat(stub.url, "hello")
-    assert f"tried {openai.ATTEMPTS} times" in caught.value.message
+    assert f"tried {calls.TRIES} times" in caught.value.message
     assert "\n" not in caught.value.message
 
 
@@ -177,6 +180,6 @@ def test_a_history_as_prefix_is_sent_as_its_messages(stub: Stub) -> None:
     backend = OpenAIBackend("stub", (stub.url,))
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     asked = [{"role": "user", "content": "which?"}]
-    split = backend._body(Request(asked, Prefix("h-1", orjson.dumps(history)), max_tokens=5))
-    whole = backend._body(Request(history + asked, max_tokens=5))
-    assert orjson.loads(split) == orjson.loads(whole)
+    split = backend.parts(Request(asked, Prefix("h-1", orjson.dumps(history)), max_tokens=5))
+    whole = backend.parts(Request(history + asked, max_tokens=5))
+    assert orjson.loads(b"".join(split)) == orjson.loads(b"".join(whole))

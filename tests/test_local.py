@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pmem import check
 from pmem.backends import local, local_model
 from pmem.backends.base import Completion, Likelihood, Prefix, Request
 from pmem.backends.local import LocalBackend, messages_of
 from pmem.errors import BackendError, MissingExtra, ModelError
+from pmem.prompts.replies import VERDICT
 
 HERE = all(map(importlib.util.find_spec, ("torch", "transformers", "gguf", local_model.SMOLLM2_PACKAGE)))
 pytestmark = [
@@ -336,6 +338,17 @@ def test_messages_as_a_text_model_takes_them() -> None:
     assert messages[0]["content"] == "Ask"
     alone = messages_of(Request([{"role": "system", "content": "S"}], schema=schema))
     assert [message["role"] for message in alone] == ["system", "user"]
+
+
+def test_a_schema_is_followed_beside_rows_without_one(smollm2: LocalBackend) -> None:
+    plain = asked(FRANCE, max_tokens=8)
+    schemas = [VERDICT, {"type": "object", "properties": {"città": {"type": "string", "maxLength": 9}}}]
+    forced = [asked("Is water wet?", max_tokens=60, schema=schema) for schema in schemas]
+    wanted = run(smollm2.complete(plain))
+    replies = gathered(*map(smollm2.complete, [forced[0], plain, forced[1]]))
+    assert replies[1] == wanted
+    for reply, schema in zip(replies[::2], schemas, strict=True):
+        assert (reply.finish, check.compiled(schema)(json.loads(reply.text))) == ("stop", True)
 
 
 def test_a_prefix_counts_as_messages(smollm2: LocalBackend) -> None:

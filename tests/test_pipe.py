@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmem.errors import BackendError, InputError, OutputError, PmemError, RecordError
-from pmem.stream import source
+from pmem.stream import source, window
 from pmem.stream.interrupts import at_once, two_at_most, unbroken
 from pmem.stream.made import grouped
 from pmem.stream.sink import Sink
@@ -128,18 +128,14 @@ async def batches(*given: list[int]) -> AsyncIterator[list[int]]:
 
 
 async def through(
-    work: Callable[[int], Any], given: AsyncIterator[list[int]], window: int, flush: Callable[[], None] = lambda: None
+    work: Callable[[int], Any], given: AsyncIterator[list[int]], most: int, flush: Callable[[], None] = lambda: None
 ) -> list[Any]:
-    """Results or exceptions, in the order in which they come out."""
-    out: list[Any] = []
-    async for _, task in in_order(given, work, window, flush):
-        assert task.done()
-        out.append(task.exception() or task.result())
-    return out
+    """Results in the order in which they come out."""
+    return [result async for result in in_order(given, work, most, flush)]
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=6), st.integers(1, 9))
-def test_results_come_in_input_order(delays: list[list[int]], window: int) -> None:
+def test_results_come_in_input_order(delays: list[list[int]], most: int) -> None:
     flat = [delay for batch in delays for delay in batch]
     numbers = iter(range(len(flat)))
     given = [[next(numbers) for _ in batch] for batch in delays]
@@ -149,29 +145,28 @@ def test_results_come_in_input_order(delays: list[list[int]], window: int) -> No
             await asyncio.sleep(0)
         return number
 
-    assert asyncio.run(through(work, batches(*given), window)) == list(range(len(flat)))
+    assert asyncio.run(through(work, batches(*given), most)) == list(range(len(flat)))
 
 
-@pytest.mark.parametrize("window", [1, 2, 5])
-def test_the_window_bounds_what_is_begun(window: int) -> None:
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_the_window_bounds_what_is_unfinished(most: int) -> None:
     begun: list[int] = []
-    done: list[int] = []
+    unfinished: set[int] = set()
+    counts = []
 
     async def work(number: int) -> int:
         begun.append(number)
-        assert number - len(done) < window  # since the oldest unfinished
+        unfinished.add(number)
+        counts.append(len(unfinished))
         await asyncio.sleep(0.001 * (number % 3))
+        unfinished.remove(number)
         return number
 
-    async def run() -> None:
-        async for number, _ in in_order(batches(list(range(30)), [30, 31]), work, window, lambda: None):
-            done.append(number)
-
-    asyncio.run(run())
-    assert done == begun == list(range(32))
+    done = asyncio.run(through(work, batches(list(range(30)), [30, 31]), most))
+    assert done == begun == list(range(32)) and max(counts) == most
 
 
-def test_a_slow_head_holds_up_its_window_and_no_more() -> None:
+def test_a_slow_head_holds_up_the_output_alone() -> None:
     async def run() -> None:
         release = asyncio.Event()
         begun = []
@@ -187,23 +182,65 @@ def test_a_slow_head_holds_up_its_window_and_no_more() -> None:
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(0.02)
-        assert begun == list(range(8)) and not reading.done()
+        assert begun == list(range(100)) and not reading.done()
         release.set()
         assert await reading == list(range(100))
 
     asyncio.run(run())
 
 
-def test_an_item_that_fails_fails_alone() -> None:
+@pytest.mark.parametrize(("item", "result", "most"), [(0, 10_000, 7), (10_000, 0, 4), (40_000, 0, 1)])
+def test_bytes_bound_what_is_begun_behind_a_slow_head(
+    monkeypatch: pytest.MonkeyPatch, item: int, result: int, most: int
+) -> None:
+    """item, result: bytes of each; most: how many may be begun where 40,000 are allowed, four at once."""
+    monkeypatch.setattr(window, "MOST_BYTES", 40_000)
+    monkeypatch.setattr(window, "TASK_BYTES", 0)
+    begun = []
+
+    async def run() -> None:
+        release = asyncio.Event()
+
+        async def work(number: int) -> int:
+            begun.append(number)
+            if number == 0 or item:
+                await release.wait()
+            else:
+                await asyncio.sleep(0.0001)
+            return number
+
+        async def read() -> list[int]:
+            stream = in_order(
+                batches(list(range(100))), work, 4, lambda: None, weigh=lambda _: item, weigh_result=lambda _: result
+            )
+            return [number async for number in stream]
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.05)
+        assert 0 < len(begun) <= most
+        release.set()
+        assert await reading == list(range(100))
+
+    asyncio.run(run())
+
+
+def test_a_fault_is_raised_in_its_turn() -> None:
+    """What stands before it comes out, however much later that is done."""
+    out = []
+
     async def work(number: int) -> int:
-        if number % 3 == 1:
-            raise RecordError("no", reason="model")
-        if number % 3 == 2:
+        if number == 2:
             raise ZeroDivisionError
+        await asyncio.sleep(0.01)
         return number
 
-    out = asyncio.run(through(work, batches([0, 1, 2], [3, 4]), 4))
-    assert [type(one) for one in out] == [int, RecordError, ZeroDivisionError, int, RecordError]
+    async def run() -> None:
+        async for number in in_order(batches([0, 1, 2], [3, 4]), work, 4, lambda: None):
+            out.append(number)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())
+    assert out == [0, 1]
 
 
 def test_what_stops_the_run_is_not_waited_for() -> None:
@@ -251,7 +288,7 @@ def test_leaving_early_cancels_what_is_in_work() -> None:
 
     async def run() -> None:
         stream = in_order(batches([0, 1, 2, 3]), work, 3, lambda: None)
-        async for number, _ in stream:
+        async for number in stream:
             assert number == 0
             break
         await stream.aclose()
@@ -275,7 +312,7 @@ def test_output_is_flushed_before_every_wait() -> None:
             return number
 
         async def read() -> None:
-            async for number, _ in in_order(batches([0, 1, 2, 3]), work, 4, lambda: flushed.append(len(written))):
+            async for number in in_order(batches([0, 1, 2, 3]), work, 4, lambda: flushed.append(len(written))):
                 written.append(number)
 
         reading = asyncio.create_task(read())
@@ -298,7 +335,7 @@ def test_a_source_that_pauses_holds_up_no_work() -> None:
 
     async def run() -> None:
         out = []
-        async for number, _ in in_order(from_thread(slow()), lambda n: asyncio.sleep(0.001, n), 4, lambda: None):
+        async for number in in_order(from_thread(slow()), lambda n: asyncio.sleep(0.001, n), 4, lambda: None):
             out.append(number)
             if number == 2:
                 go_on.set()

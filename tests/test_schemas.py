@@ -24,6 +24,7 @@ TYPES: dict[str, Any] = {
     "result": records.Result,
     "memory": records.Memory,
     "metric": records.Metric,
+    "usage": records.Usage,
     "error": records.ErrorRecord,
 }
 OPEN = {"profile", "draws", "labels", "values", "prompts", "histories", "record"}
@@ -371,6 +372,10 @@ FAULTS = [
     ("metric", "/run", "", "/run"),
     ("metric", "/time", 12.5, ""),
     ("metric-values", "/values/loss", "high", "/values/loss"),
+    ("usage", "/role", "embedder", "/role"),
+    ("usage", "/calls", -1, "/calls"),
+    ("usage", "/cost_usd", "0.20", "/cost_usd"),
+    ("usage", "/prices", GONE, ""),
     ("error", "/reason", "timeout", "/reason"),
     ("error", "/line", 0, "/line"),
     ("error", "/items/0", 7, "/items/0"),

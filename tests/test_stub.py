@@ -370,6 +370,22 @@ def test_faults_are_drawn_per_body_and_attempt(stub: Stub) -> None:
     assert drawn.count(429) / 400 == pytest.approx(0.1, abs=0.06)
 
 
+def test_faults_in_what_is_said_are_drawn_per_body(stub: Stub) -> None:
+    bodies = [chat(seed=seed) for seed in range(300)]
+    stub.restart(fault={"500": 0.4, "refusal": 0.2, "length": 0.1})
+    rounds = [ask_all(stub.url, *bodies, at_once=20) for _ in range(4)]
+
+    def finish(answer: Answer) -> str | None:
+        return answer.completion["choices"][0]["finish_reason"] if answer.status == 200 else None
+
+    said = [{finish(answer) for answer in answers} - {None} for answers in zip(*rounds, strict=True)]
+    assert max(len(one) for one in said) == 1  # whenever a body got through, it got the same
+    everything = [finish(answer) for answers in rounds for answer in answers]
+    assert everything.count(None) / 1200 == pytest.approx(0.4, abs=0.05)  # shares are of all attempts
+    assert everything.count("content_filter") / 1200 == pytest.approx(0.2, abs=0.05)
+    assert everything.count("length") / 1200 == pytest.approx(0.1, abs=0.05)
+
+
 def test_counts_and_log(stub: Stub, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     stub.restart(log=log, fault="429", fault_first=1, latency=20, jitter=5)

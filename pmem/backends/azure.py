@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pmem.backends.base import Unavailable
-from pmem.backends.openai import OpenAIBackend, _checked
+from pmem.backends.openai import OpenAIBackend, checked_address, header_setting
 from pmem.backends.transport import ATTEMPT_TIMEOUT, Answer
 from pmem.errors import BackendError
 
@@ -29,15 +29,16 @@ class AzureBackend(OpenAIBackend):
             raise BackendError(f"azure:{self.name} needs AZURE_OPENAI_ENDPOINT and OPENAI_API_VERSION to be set")
         if len(given) > 1:
             raise BackendError(f"azure:{self.name} takes one --base-url")
-        return [_checked(endpoint).rstrip("/")]
+        return [checked_address(endpoint).rstrip("/")]
 
     def _credential(self) -> str:
-        key = os.environ.get("AZURE_OPENAI_AD_TOKEN") or os.environ.get("AZURE_OPENAI_API_KEY") or ""
+        self._token = header_setting("AZURE_OPENAI_AD_TOKEN")
+        key = self._token or header_setting("AZURE_OPENAI_API_KEY")
         if not key and not _identity_installed():
             raise BackendError(
                 f"azure:{self.name} needs AZURE_OPENAI_API_KEY, AZURE_OPENAI_AD_TOKEN, or the package azure-identity"
             )
-        return key.strip()
+        return key
 
     @property
     def hosted(self) -> bool:
@@ -62,6 +63,8 @@ class AzureBackend(OpenAIBackend):
         return AsyncAzureOpenAI(
             azure_endpoint=self.urls[0],
             azure_deployment=self.name,
+            api_key=None if self._token or provider else self.key,
+            azure_ad_token=self._token or None,
             azure_ad_token_provider=provider,
             max_retries=retries,
             timeout=self.timeout or ATTEMPT_TIMEOUT,

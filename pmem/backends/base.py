@@ -52,8 +52,12 @@ class Usage(NamedTuple):
     reasoning: int = 0
 
 
+PLANNED = "planned"
+"""How a reply ends that was made up for a plan."""
+
+
 class Completion(NamedTuple):
-    """What the model said. `finish`: "stop", "length", "refusal" or what the server named."""
+    """What the model said. `finish`: "stop", "length", "refusal" or what the server named; PLANNED: nobody said it."""
 
     text: str
     usage: Usage = Usage()

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from pmem.backends.cache_file import KEY, Row
 from pmem.backends.cache_mend import ReplyFile, Unsound, refused, sound
-from pmem.backends.replies import add, decoded
+from pmem.backends.replies import Decoded, add, decoded
 
 SAMPLE = 1000
-"""Replies that `typical` looks at."""
+"""Replies that `earlier` looks at."""
 
 
 def default_path() -> Path:
@@ -100,13 +100,19 @@ class Cache:
         self._turn.append(((key, model, step, int(time.time()), value), committed))
         await committed
 
-    def typical(self, model: str, step: str) -> Typical | None:
-        """What the latest replies of a model and step took; None where none is stored with its tokens."""
+    def earlier(self, model: str, step: str) -> list[Decoded]:
+        """The latest replies of a model and step, at most SAMPLE."""
         latest = "select value from reply where model = ? and step = ? order by rowid desc limit ?"
-        told = []  # neither by a likelihood nor by a server that doesn't count
+        found = []
         for (value,) in self._rows(latest, model, step, SAMPLE):
             with contextlib.suppress(ValueError):  # a run that needs that reply will see to it
-                told += [usage] if (usage := decoded(value).usage).completion else []
+                found.append(decoded(value))
+        return found
+
+    def typical(self, model: str, step: str) -> Typical | None:
+        """What the latest replies of a model and step took; None where none is stored with its tokens."""
+        # neither a likelihood nor of a server that doesn't count
+        told = [usage for reply in self.earlier(model, step) if (usage := reply.usage).completion]
         if not told:
             return None
         completion, reasoning = (sum(column) / len(told) for column in list(zip(*told, strict=True))[2:])

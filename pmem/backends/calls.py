@@ -6,9 +6,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
+import orjson
+
 from pmem.backends.base import Request, Unavailable, Usage
 from pmem.backends.cache import Cache
-from pmem.backends.limits import Places, Rate
+from pmem.backends.limits import Pace, Places, Rate
 from pmem.backends.usage import Budget, Tally
 from pmem.errors import BackendError, ModelError
 
@@ -57,6 +59,7 @@ class Calls:
         self._tries = limits.tries
         self._requests = Rate(limits.rpm) if limits.rpm else None
         self._tokens = Rate(limits.tpm) if limits.tpm else None
+        self._pace = Pace()
         self._budget = limits.budget
         self._reached = False
         self._sent_bytes = self._sent_tokens = 0
@@ -65,6 +68,10 @@ class Calls:
             raise BackendError(
                 f"--max-cost: the price of {tally.name} is not known; a table that has it can be given with --prices"
             )
+
+    def found(self, _request: Request, _value: bytes | None) -> None:
+        """A reply that needs no call: its value from the cache, or None where an identical call is in flight."""
+        self.tally.hits += 1
 
     async def make(self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         """What `ask` gives for the request, committed under its key, after as many attempts as it takes.
@@ -86,39 +93,46 @@ class Calls:
             except ModelError:
                 self.tally.failed += 1
                 raise
-            except asyncio.CancelledError:
-                self.tally.abandoned += 1
-                raise
             self.tally.retries += 1
             await asyncio.sleep(pause)
 
     async def _attempt(self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]]) -> Said:
         reserved = await self._reserve(request)
-        usage = Usage()
+        cost = 0.0
         try:
             expected = await self._slowed(request)
             try:
                 said, value, usage = await ask()
             except Unavailable as fault:
                 self._reached = self._reached or fault.reached
-                self.places.heard(refused=fault.busy)
+                self._heard(refused=fault.busy)
+                raise
+            except asyncio.CancelledError:
+                self.tally.abandoned += 1
                 raise
             self._reached = True
-            self.places.heard(refused=False)
+            self._heard(refused=False)
             self._learn(request, usage, expected)
+            if self.tally.price:  # a server that doesn't tell tokens is taken to have used as many as it could
+                cost = self.tally.price.of(usage) if any(usage) else reserved
         finally:
-            if self._budget and self.tally.price:
-                self._budget.settle(reserved, self.tally.price.of(usage))
+            if self._budget:
+                self._budget.settle(reserved, cost)
         if self._cache:
             await self._cache.put(request.key, value, model=self.tally.name, step=request.step)
         return said
+
+    def _heard(self, *, refused: bool) -> None:
+        self.places.heard(refused=refused)
+        self._pace.heard(refused=refused)
 
     async def _reserve(self, request: Request) -> float:
         """Set aside the most that the call may cost, if there is a limit; the US dollars."""
         if not (self._budget and self.tally.price):
             return 0.0
         reply = request.max_tokens or self._longest_reply
-        most = self.tally.price.of(Usage(round(request.size * MOST_TOKENS_PER_BYTE), 0, reply))
+        size = request.size + (len(orjson.dumps(request.schema)) if request.schema else 0)
+        most = self.tally.price.of(Usage(round(size * MOST_TOKENS_PER_BYTE), 0, reply))
         await self._budget.reserve(most)
         return most
 
@@ -133,6 +147,7 @@ class Calls:
             wait = max(wait, self._tokens.take(expected))
         if wait:
             await asyncio.sleep(wait)
+        await self._pace.wait()
         return expected
 
     def _learn(self, request: Request, usage: Usage, expected: float) -> None:

@@ -10,6 +10,14 @@ from pmem.turns import turn
 MINUTE = 60.0
 BURST = 1.0
 """Seconds of an allowance that may be used at once after a pause: servers enforce a limit per minute in slices."""
+SPELL = 0.3
+"""Seconds over which a server's refusals are counted."""
+PACE_BURST = 0.05
+"""Seconds of its pace that may be made up for: timers are late."""
+FIRST_GROWTH = 0.1
+"""How much faster calls may come after a spell without refusals: each further one doubles it."""
+LONGEST_GAP = 1.0
+"""Seconds between calls, at most, to a server that refuses all of them: it tells so when it takes calls again."""
 GROWTH = 1.05
 """How much the number of places grows in a round trip, beside one more place."""
 
@@ -21,21 +29,72 @@ class Rate:
     a call larger than the bucket gets through, and later ones wait for it.
     """
 
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic, *, burst: float = BURST) -> None:
         self._each = MINUTE / per_minute  # seconds per unit
         self._clock = clock
-        self._free = clock() - BURST
+        self._burst = burst
+        self._free = clock() - burst
 
     def take(self, amount: float) -> float:
         """Take an amount from the bucket; the seconds to wait before using it."""
         now = self._clock()
-        begin = max(self._free, now - BURST)
+        begin = max(self._free, now - self._burst)
         self._free = begin + amount * self._each
         return max(0.0, begin - now)
+
+    def change(self, per_minute: float) -> None:
+        """Another allowance from now on; what has been taken stays taken."""
+        self._each = MINUTE / per_minute
 
     def correct(self, more: float) -> None:
         """An amount taken turned out to be larger by so much (smaller: negative)."""
         self._free += more * self._each
+
+
+class Pace:
+    """How fast calls may follow each other, as far as the server lets it be known: as fast as they like, until it turns
+    one away. Then at the rate at which it answered in the last spell, which is what it allows; after a spell without
+    refusals a little faster, and more so after each further one, until it refuses again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rate: Rate | None = None
+        self._per_minute = 0.0
+        self._growth = FIRST_GROWTH
+        self._since = clock()
+        self._answered = self._refused = 0
+        self._next = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Wait until the next call may be made. One at a time, so that a change of pace counts at once."""
+        async with self._next:
+            if self._rate and (wait := self._rate.take(1)):
+                await asyncio.sleep(wait)
+
+    def heard(self, *, refused: bool) -> None:
+        """A call ended: was it turned away because there are too many?"""
+        self._refused += refused
+        self._answered += not refused
+        passed = self._clock() - self._since
+        if passed < SPELL:
+            return
+        answered = MINUTE * self._answered / passed
+        if self._refused:
+            self._set(max(answered or self._per_minute / 2, MINUTE / LONGEST_GAP))
+            self._growth = FIRST_GROWTH
+        elif self._rate and answered > self._per_minute / 2:  # else it isn't what holds calls back
+            self._set(self._per_minute * (1 + self._growth))
+            self._growth = min(2 * self._growth, 1.0)
+        self._since += passed
+        self._answered = self._refused = 0
+
+    def _set(self, per_minute: float) -> None:
+        self._per_minute = per_minute
+        if self._rate:
+            self._rate.change(per_minute)
+        else:
+            self._rate = Rate(per_minute, self._clock, burst=PACE_BURST)
 
 
 class Places:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pmem.backends.local_decode import Row
 
 MAX_TOKENS = 512  # of a reply whose request names no limit
+OVERTAKEN = 64  # calls that may go before the one that has waited longest, because their history is at hand
 IMAGE = "[image]"
 JSON_ONLY = "Answer with a single JSON value and nothing around it; it has to satisfy this JSON Schema:"
 
@@ -58,10 +59,18 @@ class LocalBackend:
 
     One thread computes; calls that run at the same time are batched, and a reply may differ in its last bits, so
     now and then in a word, with the batch it was computed in. Sampling is plain: softmax(logits / temperature), no
-    top-k or top-p. A request's schema becomes an instruction; nothing forces the reply to follow it.
+    top-k or top-p. A long beginning that prompts share, such as a history, is computed once and stored once; waiting
+    calls on the history at hand go before others.
+
+    A reply to a request with a schema follows it: tokens that can't lead to a valid reply are never chosen, and the
+    value is compact JSON with its keys in the schema's order. The schema is also told in words, since forcing alone
+    makes a model say something valid, not something sensible. What a string says is the model's: it may ramble until
+    the limit of tokens. The reply is then cut off and says so (finish "length"). It isn't closed by force: that would
+    pass off half a sentence, and a verdict that the model had not come to, as its answer.
 
     Errors: MissingExtra, BackendError (no such model, broken files, out of memory), ModelError with reason "limit"
-    (prompt and reply don't fit into the context) or "model" (the chat template refuses the messages).
+    (prompt and reply don't fit into the context) or "model" (the chat template refuses the messages, or the schema
+    has keywords that can't be enforced).
     """
 
     cacheable = True
@@ -130,13 +139,17 @@ class _Worker:
 
     def __init__(self, name: str, loaded: Loaded, batch: int) -> None:
         from pmem.backends.local_decode import Decoder
+        from pmem.backends.local_schema import Matchers
 
         self._name = name
         self._tokenizer = loaded.tokenizer
         self._context = loaded.context
         self._decoder = Decoder(loaded, batch)
+        self._matchers = Matchers(name, loaded.tokenizer, loaded.model.config.get_text_config().vocab_size, loaded.stop)
         self._active: list[_Job] = []
         self._waiting: deque[_Job] = deque()
+        self._history: str | None = None  # the prefix of the call that was let in last
+        self._overtaken = 0  # calls let in since the one that has waited longest came to be so
 
     def serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         import torch
@@ -163,15 +176,24 @@ class _Worker:
 
     def _advance(self) -> None:
         """Let in the next job if it fits; else one token for every row."""
-        if self._waiting and self._fits(self._waiting[0]):
-            self._enter(self._waiting.popleft())
+        if self._waiting and self._fits(job := self._next()):
+            self._overtaken = 0 if job is self._waiting[0] else self._overtaken + 1
+            self._waiting.remove(job)
+            self._history = _history(job)
+            self._enter(job)
             return
         self._active = [job for job in self._active if not job.future.cancelled()]
         self._decoder.keep([job.row for job in self._active if job.row])
         finished = self._decoder.step() if self._active else []
         for job in [job for job in self._active if job.row in finished]:
-            job.answer(self._completion(job.row))
             self._active.remove(job)
+            self._finish(job)
+
+    def _next(self) -> _Job:
+        """Who is let in next: the first on the history at hand, else or after too many of them the first of all."""
+        if self._history is None or self._overtaken >= OVERTAKEN:
+            return self._waiting[0]
+        return next((job for job in self._waiting if _history(job) == self._history), self._waiting[0])
 
     def _fits(self, job: _Job) -> bool:
         """Whether `_enter` may take the job now; one that is already over always fits."""
@@ -198,6 +220,14 @@ class _Worker:
             job.fail(fault)
         self._active.remove(job)
 
+    def _finish(self, job: _Job) -> None:
+        assert job.row
+        if job.row.fault:
+            why = f"local model '{self._name}' can't be held to the reply's schema any further: {job.row.fault}"
+            job.fail(ModelError(why, call=job.request.call or None))
+        else:
+            job.answer(self._completion(job.row))
+
     def _recover(self, fault: Exception) -> None:
         """The calls at hand fail; out of memory, they begin again first, with half as many at once and nothing kept."""
         self._decoder.clear()
@@ -216,7 +246,8 @@ class _Worker:
         prompt = self._prompt(request)
         limit = request.max_tokens or min(MAX_TOKENS, self._context - len(prompt))
         self._fit(request, len(prompt), max(1, limit))
-        return Row(prompt, limit, request.temperature or 0.0, request.seed)
+        matcher = None if request.schema is None else self._matchers.matcher(request.schema, request.call)
+        return Row(prompt, limit, request.temperature or 0.0, request.seed, matcher)
 
     def _likelihoods(self, request: Request, texts: list[str]) -> list[Likelihood]:
         prompt = self._prompt(request)
@@ -269,6 +300,10 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] if part.get("type") == "text" else IMAGE for part in content)
+
+
+def _history(job: _Job) -> str | None:
+    return job.request.prefix.id if job.request.prefix else None
 
 
 def _closed(name: str) -> BackendError:

@@ -3,7 +3,8 @@
 Imports torch and transformers, so it is imported when a model is first used.
 
 A prompt is prefilled alone, without padding, and keeps its attention cache; rows of different length then decode
-together, their caches padded on the left. Rows join and leave between steps: no reply waits for a longer one.
+together, their caches padded on the left. Rows join and leave between steps: no reply waits for a longer one. A long
+beginning that prompts share stays outside the batch, stored once (see `local_prefix`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,48 +15,64 @@ import torch
 from transformers import DynamicCache
 
 from pmem.backends.base import Likelihood
+from pmem.backends.local_forward import Forward
 from pmem.backends.local_model import Loaded
+from pmem.backends.local_prefix import Group, KeptPrompt, layers_of
+from pmem.backends.local_schema import forbid
 
-Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values per layer: [rows, heads, tokens, dim]
-
-CHUNK = 2048  # tokens of a prompt computed at once: bounds the memory of prefilling
-CACHED_TOKENS = {"cpu": 32_768, "cuda": 131_072}  # rows times length of a batch; one row may be longer
-KEPT_SHARE = 0.5  # of that, for the attention caches of the last prompts; the very last is kept in any case
-CROPPABLE = ("DynamicLayer", "DynamicSlidingWindowLayer")  # attention proper; recurrent layers keep a running state
+CACHED_TOKENS = {"cpu": 32_768, "cuda": 131_072}  # of a batch: rows times length, and prefixes; one row may be longer
+KEPT_SHARE = 0.5  # of that, for the attention caches of the last prompts
 
 
 @dataclass(slots=True, eq=False)
 class Row:
     """One reply in the making.
 
-    prompt: token ids; limit: most tokens to add; temperature: 0 is greedy; out: the reply's ids so far, without the
-    one that ended it; finish: "stop" or "length" once it is finished; random: what a sampled row draws from.
+    prompt: token ids; limit: most tokens to add; temperature: 0 is greedy; matcher: of the schema to follow, if any;
+    out: the reply's ids so far, without the one that ended it; finish: "stop" or "length" once it is finished,
+    "error" if the matcher failed, fault then says how; random: what a sampled row draws from; prefix: the kept
+    beginning of the prompt, where it stays outside the batch.
     """
 
     prompt: list[int]
     limit: int
     temperature: float
     seed: int | None
+    matcher: Any = None
     finish: str = ""
+    fault: str = ""
     out: list[int] = field(default_factory=list)
     random: torch.Generator | None = None
+    prefix: KeptPrompt | None = None
+
+    @property
+    def before(self) -> int:
+        """Tokens in the prefix's cache."""
+        return len(self.prefix) if self.prefix else 0
 
     @property
     def cached(self) -> int:
-        """Tokens in the attention cache: all but the newest, which is the next step's input."""
-        return len(self.prompt) + len(self.out) - 1
+        """Tokens in the row's own cache: all the others but the newest, which is the next step's input."""
+        return len(self.prompt) + len(self.out) - 1 - self.before
 
     @property
     def longest(self) -> int:
-        return len(self.prompt) + self.limit
+        return len(self.prompt) + self.limit - self.before
 
     def add(self, token: int, stop: frozenset[int]) -> None:
         if token in stop:
             self.finish = "stop"
             return
         self.out.append(token)
-        if len(self.out) == self.limit:
+        if self.matcher and not self.matcher.consume_token(token):
+            self.fail(self.matcher.get_error())
+        elif self.matcher and self.matcher.is_stopped():  # the JSON value is complete
+            self.finish = "stop"
+        elif len(self.out) == self.limit:
             self.finish = "length"
+
+    def fail(self, fault: str) -> None:
+        self.finish, self.fault = "error", fault
 
 
 class Decoder:
@@ -66,44 +83,57 @@ class Decoder:
 
     def __init__(self, loaded: Loaded, batch: int) -> None:
         self.rows: list[Row] = []
-        self._model = loaded.model
+        device = loaded.model.device
+        self._budget = CACHED_TOKENS.get(device.type, CACHED_TOKENS["cpu"])
+        self._forward = Forward(loaded, kept=KEPT_SHARE * self._budget)
         self._stop = loaded.stop
-        self._device = loaded.model.device
-        self._cache = DynamicCache()  # of `rows`, padded on the left
-        self._kept: list[tuple[list[int], Layers]] = []  # the latest last
-        self._budget = CACHED_TOKENS.get(self._device.type, CACHED_TOKENS["cpu"])
-        layers = DynamicCache(config=loaded.model.config).layers
-        self._plain = all(type(layer).__name__ in CROPPABLE for layer in layers)
-        self.batch = batch if self._plain else 1
+        self._cache = DynamicCache()  # of `rows`, without their prefixes, padded on the left
+        self.batch = batch if self._forward.plain else 1
 
     def room(self, row: Row) -> bool:
         """Whether the row may join now."""
         if not self.rows:
             return True
-        longest = max(row.longest, *(other.longest for other in self.rows))
-        return len(self.rows) < self.batch and (len(self.rows) + 1) * longest <= self._budget
+        if len(self.rows) >= self.batch:
+            return False
+        stored = {other.prefix.whole for other in self.rows if other.prefix}
+        kept, before = self._forward.beginning(row.prompt[:-1])
+        longest = max(len(row.prompt) + row.limit - before, *(other.longest for other in self.rows))
+        added = 0 if kept and kept.whole in stored else before
+        return (len(self.rows) + 1) * longest + sum(map(len, stored)) + added <= self._budget
 
     def join(self, row: Row) -> None:
         """Prefill the row's prompt and put it into the batch."""
         if row.temperature:
-            row.random = torch.Generator(self._device)
+            row.random = torch.Generator(self._forward.device)
             row.random.seed() if row.seed is None else row.random.manual_seed(row.seed)
-        cache = self._prefill(row.prompt[:-1])
+        row.prefix, cache = self._forward.prefill(row.prompt[:-1])
         self._cache = _merged(self._cache, cache) if self.rows else cache
         self.rows.append(row)
 
     def step(self) -> list[Row]:
         """One token for each row. Returns the rows that it finished, which have left the batch."""
         cached = torch.tensor([row.cached for row in self.rows])
+        before = torch.tensor([row.before for row in self.rows])
         padding = cached.max() - cached
-        mask = torch.arange(int(cached.max()) + 1) >= padding[:, None] if padding.any() else None
+        groups = self._groups()
+        mask = torch.arange(int(cached.max()) + 1) >= padding[:, None] if groups or padding.any() else None
         newest = [[(row.out or row.prompt)[-1]] for row in self.rows]
         logits = self._forward(
-            torch.tensor(newest), self._cache, attention_mask=mask, position_ids=cached[:, None], logits_to_keep=1
+            torch.tensor(newest),
+            self._cache,
+            groups,
+            attention_mask=mask[:, None, None] if mask is not None and groups else mask,
+            position_ids=(before + cached)[:, None],
+            logits_to_keep=1,
         )[:, -1]
+        for row, scores in zip(self.rows, logits, strict=True):
+            if row.matcher and (fault := forbid(scores, row.matcher)):
+                row.fail(fault)
         greedy = logits.argmax(-1).tolist()
         for i, row in enumerate(self.rows):
-            row.add(_sampled(logits[i], row) if row.temperature else greedy[i], self._stop)
+            if not row.fault:
+                row.add(_sampled(logits[i], row) if row.temperature else greedy[i], self._stop)
         finished = [row for row in self.rows if row.finish]
         self.keep(row for row in self.rows if not row.finish)
         return finished
@@ -118,14 +148,14 @@ class Decoder:
         if not left:
             self._cache = DynamicCache()
             return
-        longest = max(row.cached for row in left)
-        layers = _layers(self._cache)
-        self._cache = DynamicCache([(k[places, :, -longest:], v[places, :, -longest:]) for k, v in layers])
+        start = self._cache.get_seq_length() - max(row.cached for row in left)
+        self._cache = DynamicCache([(k[places, :, start:], v[places, :, start:]) for k, v in layers_of(self._cache)])
 
     def clear(self) -> None:
         """Forget all rows and kept prompts, and give their memory back."""
-        self.rows, self._kept, self._cache = [], [], DynamicCache()
-        if self._device.type == "cuda":
+        self.rows, self._cache = [], DynamicCache()
+        self._forward.clear()
+        if self._forward.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def likelihoods(self, prompt: list[int], texts: Sequence[list[int]]) -> list[Likelihood]:
@@ -134,52 +164,38 @@ class Decoder:
         prompt, texts: token ids. The prompt is computed once; then the texts, padded on the right (causal attention
         never looks there), as one batch. A model with recurrent layers computes prompt and text anew for each text.
         """
-        if not self._plain:
+        if not self._forward.plain:
             rows = [(prompt + text)[:-1] for text in texts]
             return [
                 _likelihood(self._forward(torch.tensor([row]), None, logits_to_keep=len(text) or 1)[0], text)
                 for row, text in zip(rows, texts, strict=True)
             ]
-        layers = _layers(self._prefill(prompt[:-1]))
+        prefix, cache = self._forward.prefill(prompt[:-1])
+        layers = layers_of(cache)
         longest = max(map(len, texts), default=0)
-        group = max(1, min(self.batch, self._budget // (len(prompt) + longest)))
+        group = max(1, min(self.batch, self._budget // (cache.get_seq_length() + 1 + longest)))
         found = []
         for start in range(0, len(texts), group):
             some = texts[start : start + group]
             rows = [[prompt[-1], *text, *[0] * longest][: longest or 1] for text in some]
             cache = DynamicCache([(_repeated(k, len(rows)), _repeated(v, len(rows))) for k, v in layers])
-            logits = self._forward(torch.tensor(rows), cache)
+            logits = self._forward.following(torch.tensor(rows), cache, prefix)
             found += [_likelihood(row, text) for row, text in zip(logits, some, strict=True)]
         return found
 
-    def _prefill(self, ids: list[int]) -> Any:
-        """The attention cache of these tokens, computing only what no kept prompt begins with."""
-        if not self._plain:
-            return self._extended(DynamicCache(config=self._model.config), ids)
-        nearest = max(self._kept, key=lambda kept: _shared(kept[0], ids), default=([], []))
-        old, layers = nearest
-        common = _shared(old, ids)
-        cache = DynamicCache([(k[:, :, :common], v[:, :, :common]) for k, v in layers] if common else None)
-        self._extended(cache, ids[common:])
-        if 2 * common >= len(old):  # the same history with another question: the new one stands for both
-            self._kept = [kept for kept in self._kept if kept is not nearest]
-        self._kept.append((ids, _layers(cache)))
-        while len(self._kept) > 1 and sum(len(kept[0]) for kept in self._kept) > KEPT_SHARE * self._budget:
-            del self._kept[0]
-        return cache
-
-    def _extended(self, cache: Any, ids: list[int]) -> Any:
-        for start in range(0, len(ids), CHUNK):
-            self._forward(torch.tensor([ids[start : start + CHUNK]]), cache, logits_to_keep=1)
-        return cache
-
-    def _forward(self, ids: torch.Tensor, cache: Any, **more: Any) -> torch.Tensor:
-        """Logits [rows, positions, vocabulary] of ids [rows, positions]; their keys and values go into `cache`."""
-        inputs = {name: x.to(self._device) if isinstance(x, torch.Tensor) else x for name, x in more.items()}
-        output = self._model(
-            input_ids=ids.to(self._device), past_key_values=cache, use_cache=cache is not None, **inputs
-        )
-        return output.logits
+    def _groups(self) -> list[Group] | None:
+        """The batch's rows by prefix; None if no row has any."""
+        prefixes = {row.prefix: None for row in self.rows}  # in a fixed order
+        if list(prefixes) == [None]:
+            return None
+        if len(prefixes) == 1:
+            return [Group(slice(None), prefix.layers) for prefix in prefixes if prefix]
+        nothing = next(prefix for prefix in prefixes if prefix).first(0)
+        found = []
+        for prefix in prefixes:
+            places = [i for i, row in enumerate(self.rows) if row.prefix is prefix]
+            found.append(Group(torch.tensor(places, device=self._forward.device), (prefix or nothing).layers))
+        return found
 
 
 def _likelihood(logits: torch.Tensor, text: list[int]) -> Likelihood:
@@ -199,15 +215,6 @@ def _sampled(logits: torch.Tensor, row: Row) -> int:
     return int((logits.double() / row.temperature - noise).argmax())
 
 
-def _shared(a: list[int], b: list[int]) -> int:
-    """How many tokens both begin with."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _layers(cache: Any) -> Layers:
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
 def _repeated(one: torch.Tensor, rows: int) -> torch.Tensor:
     return one.expand(rows, -1, -1, -1)
 
@@ -222,5 +229,5 @@ def _merged(a: Any, b: Any) -> Any:
     def stacked(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return torch.cat([padded(one), padded(other)])
 
-    pairs = zip(_layers(a), _layers(b), strict=True)
+    pairs = zip(layers_of(a), layers_of(b), strict=True)
     return DynamicCache([(stacked(ka, kb), stacked(va, vb)) for (ka, va), (kb, vb) in pairs])

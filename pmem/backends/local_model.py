@@ -119,25 +119,44 @@ def load(name: str, dtype: str) -> Loaded:
 
     Errors: BackendError with one line whatever is wrong with the files; MissingExtra.
     """
-    require_extra()
-    source = locate(name)
-    _silence()
+    where, revision = prepared(name)
     try:
-        where = _converted(name, source) if isinstance(source, Path) and source.is_file() else source
-        return _load(name, where, dtype)
+        return _load(name, where, revision, dtype)
     except (BackendError, MissingExtra):
         raise
     except Exception as fault:
-        if out_of_memory(fault):
-            raise memory_error(name) from fault
-        raise BackendError(f"local model '{name}' can't be loaded: {_first_line(fault)}") from fault
+        raise _unloadable(name, fault) from fault
 
 
-def _load(name: str, where: Path | str, dtype: str) -> Loaded:
+def prepared(name: str) -> tuple[str, str | None]:
+    """Where transformers or vLLM find the model: a directory and None, or a hub id and its commit.
+
+    A GGUF file is converted first, once. Errors: as of `load`.
+    """
+    require_extra()
+    source = locate(name)
+    if isinstance(source, str):
+        return source, _hub_commit(source)
+    _silence()
+    try:
+        return str(_converted(name, source) if source.is_file() else source), None
+    except (BackendError, MissingExtra):
+        raise
+    except Exception as fault:
+        raise _unloadable(name, fault) from fault
+
+
+def _unloadable(name: str, fault: Exception) -> BackendError:
+    if out_of_memory(fault):
+        return memory_error(name)
+    return BackendError(f"local model '{name}' can't be loaded: {_first_line(fault)}")
+
+
+def _load(name: str, where: str, revision: str | None, dtype: str) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    pinned: dict[str, Any] = {"revision": _hub_commit(where)} if isinstance(where, str) else {}
+    pinned: dict[str, Any] = {"revision": revision} if revision else {}
     tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **pinned)
     if not tokenizer.chat_template:
         raise BackendError(f"local model '{name}' has no chat template; an instruction-tuned model has one")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from pmem import check
-from pmem.backends.base import Backend, Completion, Likelihood, Message, Prefix, Request, Usage
+from pmem.backends.base import PLANNED, Backend, Completion, Likelihood, Message, Prefix, Request, Usage
 from pmem.backends.cache import Cache
 from pmem.backends.calls import Asked, Calls, Limits, Said
 from pmem.backends.usage import Tally
@@ -60,6 +60,7 @@ class Model:
         *,
         cache: Cache | None,
         limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        calls: Calls | None = None,
         tally: Tally | None = None,
         seed: int = 0,
         max_tokens: int | None = None,
@@ -72,7 +73,7 @@ class Model:
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.tally = tally or Tally(name)
-        self._calls = Calls(self.tally, self.cache, limits)
+        self._calls = calls or Calls(self.tally, self.cache, limits)
         self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
         self._prefixes: dict[str, Any] = {}
         self._forms: dict[int, _Form] = {}
@@ -157,10 +158,10 @@ class Model:
         """What the model says to a request: from the cache, from an identical call in flight, or by asking."""
         key = request.key
         if self.cache and (stored := self.cache.get(key)) is not None:
-            self.tally.hits += 1
+            self._calls.found(request, stored)
             return stored_as(stored)
         if (running := self._in_flight.get(key)) is not None:
-            self.tally.hits += 1
+            self._calls.found(request, None)
             with contextlib.suppress(_Abandoned):
                 said: Said = await asyncio.shield(running)
                 return said
@@ -250,6 +251,6 @@ def _parsed(completion: Completion, form: _Form, accept: Callable[[Any], None] |
             raise Invalid(f"not JSON: {fault}: {completion.text[:60]!r}") from None
         if not form.valid(value):
             raise Invalid(str(check.first_fault(form.schema, value)))
-    if accept:
+    if accept and completion.finish != PLANNED:
         accept(completion.text if form.schema is None else value)
     return value

@@ -28,6 +28,10 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+class _Adapted(Unavailable):
+    """The server works, but takes the request in another form only: the next attempt has that."""
+
+
 class OpenAIBackend:
     """One model on one or several equal servers."""
 
@@ -49,10 +53,10 @@ class OpenAIBackend:
 
     def _addresses(self, given: tuple[str, ...]) -> list[str]:
         urls = given or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
-        return [_checked(url).rstrip("/") for url in urls]
+        return [checked_address(url).rstrip("/") for url in urls]
 
     def _credential(self) -> str:
-        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        key = header_setting("OPENAI_API_KEY")
         if not key and self.hosted:
             raise BackendError(
                 f"openai:{self.name} needs a key: set OPENAI_API_KEY (or --base-url for a server of your own)"
@@ -88,11 +92,15 @@ class OpenAIBackend:
             if answer.status != 200:
                 raise self.refusal(answer.status, answer.headers, answer.body, request)
             completion = self.completion(answer.body)
+        except _Adapted:
+            server.answered()
+            raise
         except Unavailable as fault:
-            if fault.busy:
-                server.spare(self._servers.clock() + (fault.wait or 0.0))
-            else:
+            if not fault.busy:
                 server.failed(self._servers.clock())
+            elif fault.wait is not None:
+                server.spare(self._servers.clock() + fault.wait)
+                fault.wait = self._servers.wait()  # none, where another server is free
             raise
         finally:
             server.in_flight -= 1
@@ -105,7 +113,7 @@ class OpenAIBackend:
     def _headers(self) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self.key or 'none'}"}
         for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-            if value := os.environ.get(variable):
+            if value := header_setting(variable):
                 headers[name] = value
         return headers
 
@@ -144,7 +152,7 @@ class OpenAIBackend:
         if request.max_tokens is not None:
             newer = self.hosted != ("max_tokens" in self._dropped)
             parameters["max_completion_tokens" if newer else "max_tokens"] = request.max_tokens
-        if request.temperature is not None and "temperature" not in self._dropped:
+        if request.temperature is not None:
             parameters["temperature"] = request.temperature
         if request.schema is not None:
             parameters["response_format"] = self._response_format(request.schema)
@@ -205,7 +213,7 @@ class OpenAIBackend:
         if code == "context_length_exceeded" or "context length" in message.lower():
             return ModelError(f"context length exceeded: {message}", call=request.call, reason="limit")
         if status in (400, 422) and self._adapt(message):
-            return Unavailable(f"the server refuses a parameter: {message}", wait=0.0)
+            return _Adapted(f"the server refuses a parameter: {message}", wait=0.0)
         return ModelError(f"{name}: the server answers {status}: {message}", call=request.call)
 
     def _key_hint(self) -> str:
@@ -236,6 +244,14 @@ class OpenAIBackend:
         """Close the connections."""
         if self._transport is not None:
             await self._transport.close()
+
+
+def header_setting(variable: str) -> str:
+    """An environment variable that goes into a header; "" where it isn't set, BackendError if no header can have it."""
+    value = os.environ.get(variable, "").strip()
+    if not (value.isascii() and value.isprintable()):
+        raise BackendError(f"{variable} holds characters that don't belong there (a line break, say)")
+    return value
 
 
 def _in_words(schema: dict[str, Any]) -> dict[str, Any]:
@@ -298,7 +314,7 @@ def _duration(text: str) -> float | None:
         return None
 
 
-def _checked(url: str) -> str:
+def checked_address(url: str) -> str:
     """A server's address as given; BackendError if it can't be one."""
     try:
         parts = urlsplit(url)

@@ -30,6 +30,10 @@ class Server:
         self.resting = self.paused = 0.0
         self._rest = FIRST_REST
 
+    def ready(self, now: float) -> bool:
+        """Whether it may get a call. One back from a rest gets one at a time, until it answers."""
+        return self.resting <= now and (self.faults < FAULTS or not self.in_flight)
+
     def answered(self) -> None:
         """It works."""
         self.faults, self.resting, self._rest = 0, 0.0, FIRST_REST
@@ -37,7 +41,7 @@ class Server:
     def failed(self, now: float) -> None:
         """It gave no answer that a working server gives."""
         self.faults += 1
-        if self.faults >= FAULTS:
+        if self.faults >= FAULTS and self.resting <= now:  # else a call from before it was left alone
             self.resting = now + self._rest * random.uniform(0.8, 1.2)
             self._rest = min(2 * self._rest, LONGEST_REST)
 
@@ -61,11 +65,15 @@ class Servers:
             now = self.clock()
             free = [server for server in self.all if server.paused <= now]
             if free:
-                return self._best([server for server in free if server.resting <= now] or free, history)
-            wait = min(server.paused for server in self.all) - now
+                return self._best([server for server in free if server.ready(now)] or free, history)
+            wait = self.wait()
             if wait > LONGEST_REST:
                 raise Unavailable("the server allows no more requests for now", wait=wait, busy=True)
             await asyncio.sleep(wait * random.uniform(1, 1.1))
+
+    def wait(self) -> float:
+        """Seconds until one of them may be asked again."""
+        return max(0.0, min(server.paused for server in self.all) - self.clock())
 
     def _best(self, servers: list[Server], history: str | None) -> Server:
         if len(servers) == 1:

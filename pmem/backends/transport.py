@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.payload import Payload
+from yarl import URL
 
 from pmem.backends.base import Unavailable
 from pmem.errors import BackendError
@@ -108,25 +111,10 @@ class Transport:
         return self._session
 
     def _route(self, url: str) -> dict[str, Any]:
-        """A server's address and the proxy for it, by the environment.
-
-        aiohttp can look the proxy up itself, but does so for each request anew, in another thread: that costs more
-        than all the rest of a call.
-        """
-        known = self._routes.get(url)
-        if known is None:
-            from urllib.parse import urlsplit
-            from urllib.request import getproxies, proxy_bypass
-
-            from yarl import URL
-
-            parts = urlsplit(url)
-            proxy = URL(getproxies().get(parts.scheme, ""))
-            known = self._routes[url] = {"url": URL(url)}
-            if proxy.host and not proxy_bypass(parts.netloc):
-                known["proxy"] = proxy.with_user(None)
-                known["proxy_auth"] = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return known
+        """A server's address and the proxy on the way to it, looked up once."""
+        if url not in self._routes:
+            self._routes[url] = {"url": URL(url), "proxy": _proxy(url)}
+        return self._routes[url]
 
     async def post(self, url: str, pieces: list[bytes]) -> Answer:
         """Send a JSON body and read the answer. Unavailable: none came, or not a whole one; BackendError: this
@@ -157,7 +145,8 @@ class Transport:
 
 
 async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
-    if response.content_length is not None and response.content_length <= LARGEST_REPLY:
+    known = response.content_length if "Content-Encoding" not in response.headers else None
+    if known is not None and known <= LARGEST_REPLY:
         return await response.read()
     pieces, size = [], 0
     async for piece in response.content.iter_any():
@@ -167,6 +156,19 @@ async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
             response.close()  # the connection with it: the rest of the reply is still on its way
             raise Unavailable(f"{host} sends more than {LARGEST_REPLY >> 20} MiB for one reply")
     return b"".join(pieces)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address. aiohttp's own way (trust_env) looks it up for each request,
+    in a thread, which costs more than all the rest of a call, and lets ~/.netrc replace the key."""
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise BackendError(f"{parts.scheme.upper()}_PROXY: '{proxy.split('@')[-1]}' is no proxy of HTTP")
+    return proxy
 
 
 def _certificates() -> Any:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from pmem.backends.base import Usage
-from pmem.backends.prices import Price
+from pmem.backends.prices import FREE, Price
 from pmem.errors import PmemError
 
 
@@ -68,8 +68,9 @@ class Tally:
 
     @property
     def cost(self) -> float | None:
-        """US dollars so far; None if the price isn't known."""
-        return self.price.of(self.usage) if self.price else None
+        """US dollars so far; None if the price isn't known, or the server tells no tokens."""
+        told = any(self.usage) or not self.calls or self.price == FREE
+        return self.price.of(self.usage) if self.price and told else None
 
     def report(self) -> str:
         """What the model was asked, for the summary line; "" if nothing."""
@@ -87,10 +88,10 @@ class Tally:
         if self.usage.prompt:
             parts.append(f"{_part(self.usage.prompt, self.usage.cached, 'cached')} tokens in")
             parts.append(f"{_part(self.usage.completion, self.usage.reasoning, 'reasoning')} out")
-            if self.price is None:
-                parts.append("cost unknown")
-            elif self.cost:
-                parts.append(dollars(self.cost))
+        if self.calls and self.cost is None:
+            parts.append("cost unknown")
+        elif self.cost:
+            parts.append(dollars(self.cost))
         return ", ".join(parts)
 
     def record(self, stage: str) -> dict[str, Any]:

@@ -118,7 +118,11 @@ async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> di
 
     short = plan.item.removeprefix(f"{persona['id']}/").replace("/", "-")
     reply = await setup.model.chat(
-        user(prompt), call=f"converse/{persona['id']}/{short}", schema=_reply(plan.turns), accept=says_enough
+        user(prompt),
+        call=f"converse/{persona['id']}/{short}",
+        step=names[0].removeprefix("converse/"),
+        schema=_reply(plan.turns),
+        accept=says_enough,
     )
     messages = []
     for turn in reply.parsed["turns"]:

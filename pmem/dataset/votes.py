@@ -82,7 +82,7 @@ def _others(qa: dict[str, Any], setup: Setup) -> list[Ballot]:
 async def _vote(qa: dict[str, Any], ballot: Ballot, setup: Setup) -> dict[str, Any]:
     call = f"judge/{qa['id']}/{ballot.check}" + (f"-{ballot.option}" if ballot.option else "")
     try:
-        reply = await setup.model.chat(user(ballot.prompt), call=call, n=ballot.n, schema=VERDICT)
+        reply = await setup.model.chat(user(ballot.prompt), call=call, n=ballot.n, step=ballot.check, schema=VERDICT)
     except NoValidReply as fault:
         return _ballot_paper(ballot.check, ballot.n, setup, "unclear", ballot.option, fault.message)
     return _ballot_paper(ballot.check, ballot.n, setup, reply.parsed["verdict"], ballot.option, reply.parsed["reason"])

@@ -12,7 +12,7 @@ from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink
+from pmem.stream.sink import Sink, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -33,8 +33,9 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for
-    calls that are left for another time; later: records that need some of these.
+    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
+    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
+    what it says at the end, of a run without calls.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Pipe:
         self.closing: Callable[[], str] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
+        self.plan: Callable[[], str] | None = None
         self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
@@ -168,11 +170,15 @@ class Pipe:
         self.began = time.perf_counter()
         self.reader = Reader(tuple(reads), parse)
         self.chunks = Chunks(self.files)
-        self.out = Sink(self.output)
-        self.rejected = Sink(self.rejects) if self.rejects else None
-        self.left_out = Sink(self.dropped) if self.dropped else None
-        self.calls = Sink(self.batch_out) if self.batch_out else None
+        self.out = self._sink(self.output)
+        self.rejected = self._sink(self.rejects) if self.rejects else None
+        self.left_out = self._sink(self.dropped) if self.dropped else None
+        self.told = self._sink(self.usage) if self.usage else None
+        self.calls = self._sink(self.batch_out) if self.batch_out else None
         self.bar = Progress(self.stage, self.progress, self.quiet)
+
+    def _sink(self, path: str | None) -> Sink:
+        return Unwritten() if self.plan else Sink(path)
 
     def _batches(self) -> Iterator[tuple[str, int, list[bytes]]]:
         """Batches of lines as of Chunks, up to the limit of records; blank lines are none."""
@@ -317,8 +323,12 @@ class Pipe:
                 sink.leave()  # complete or not at all
             else:
                 sink.commit()
-        self._say_summary()
         self._write_usage()
+        self._say_summary()
+        if self.plan:
+            stdout = Sink(None)
+            stdout.write(self.plan().encode() + b"\n")
+            stdout.commit()
         if self.later:
             raise SystemExit(errors.LEFT)
         if self.counts["rejected"]:
@@ -326,11 +336,11 @@ class Pipe:
 
     def _write_usage(self) -> None:
         """What was asked is worth knowing, and true, however the run ended."""
-        if self.usage:
-            sink = Sink(self.usage)
+        if self.told:
             for used in self.used:
-                sink.write(orjson.dumps(used(), option=NEWLINE))
-            sink.commit()
+                self.told.write(orjson.dumps(used(), option=NEWLINE))
+            self.told.commit()
+            self.told = None
 
     def _stopped(self, fault: BaseException) -> NoReturn:
         self.bar.close()
@@ -339,9 +349,7 @@ class Pipe:
                 sink.leave()
         if isinstance(fault, KeyboardInterrupt | PmemError):
             self._say_summary("interrupted: " if isinstance(fault, KeyboardInterrupt) else "stopped: ")
-            self._write_usage()
-        if isinstance(fault, KeyboardInterrupt):
-            raise SystemExit(errors.INTERRUPTED) from None
+        self._write_usage()
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
@@ -353,6 +361,10 @@ class Pipe:
             return
         if self.closing and (text := self.closing()):
             click.echo(text, err=True)
+        if self.plan:
+            begin = f"planned, nothing asked or written: {begin}"
+            self.counts["dropped"] = 0  # made up, as is what would go out
+            self.counts.pop("out", None)
         if "out" in self.counts:
             self.counts["out"] = self.out.count
         shown = [f"{self.counts[key]:,} {key}" for key in ("in", "out") if key in self.counts]

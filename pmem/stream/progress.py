@@ -50,7 +50,11 @@ def _feeds_a_pipe() -> bool:
 
 def seconds(since: float) -> str:
     """Time passed since a `time.perf_counter()` reading, for people."""
-    passed = time.perf_counter() - since
+    return duration(time.perf_counter() - since)
+
+
+def duration(passed: float) -> str:
+    """Seconds, for people."""
     if passed < 100:
         return f"{passed:.1f} s"
     minutes, rest = divmod(round(passed), 60)

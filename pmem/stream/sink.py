@@ -101,3 +101,24 @@ class Sink:
             return fault
         where = str(self.part) if self.path else self._name
         return OutputError(f"{where}: can't be written: {fault.strerror}")
+
+
+class Unwritten(Sink):
+    """In the place of a sink where nothing is to be written: it only counts."""
+
+    def __init__(self) -> None:
+        self.path = None
+        self.count = 0
+
+    def write(self, lines: bytes, count: int = 1) -> None:
+        """Count them."""
+        self.count += count
+
+    def flush(self) -> None:
+        """Nothing to show."""
+
+    def commit(self) -> None:
+        """Nothing to keep."""
+
+    def leave(self) -> None:
+        """Nothing to leave."""

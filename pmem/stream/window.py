@@ -33,7 +33,7 @@ async def in_order(
 
     A slow item holds up nothing but the output: others go on being worked on until their finished results weigh
     MOST_BYTES. weigh, weigh_result: bytes of an item in work and of its result. An exception of `work` is raised in its
-    turn; a PmemError, which stops the run, as soon as any item has it, whatever is unfinished before it.
+    turn; a PmemError, which stops the run, as soon as any item has it and what is ready has been yielded.
     `before_waiting` is called whenever nothing is ready, for flushing.
     """
     begun = _Begun(work, window, weigh, weigh_result)
@@ -120,7 +120,7 @@ class _Begun(Generic[In, Out]):
 
     def next_is_done(self) -> bool:
         """Whether the oldest item's result can be given out."""
-        return bool(self.tasks) and self.tasks[0].done() and not self.stopping
+        return bool(self.tasks) and self.tasks[0].done()
 
     def next_result(self) -> Out:
         result = self.tasks.popleft().result()

@@ -11,9 +11,11 @@ In a shell: `python -m tests.stub --port 0 --latency 500`; `--help` lists the op
 underscores: `no_json_schema=True`, `models=["a", "b"]`, `fault_first=2`, `log=path`.
 
 A reply depends on the request's model, messages, response_format, temperature, seed, max_tokens and
-max_completion_tokens only (which don't shorten it); a fault on these, the attempt and --seed. Without --latency a reply
-is made in one go, so that in_flight_max stays near 1. Beside the OpenAI routes (chat completions, models, files, batches)
-there are GET /stub/counts and POST /stub/reset.
+max_completion_tokens only (which don't shorten it); a fault on these, the attempt and --seed. What a client pays for and
+may keep (badschema, refusal, length) doesn't depend on the attempt: asked again, the stub says the same, so that
+a run that was killed and resumed ends like an undisturbed one. Without --latency a reply is made in one go, so that
+in_flight_max stays near 1. Beside the OpenAI routes (chat completions, models, files, batches) there are
+GET /stub/counts and POST /stub/reset.
 
 The requests of a batch get the replies that they would get as chat requests, when the batch is done, with the faults of
 --batch-fault, and those of --fault that change a reply's content.

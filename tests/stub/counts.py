@@ -1,6 +1,8 @@
 """What a stub has been asked and has answered: counts, and a line per request in a file."""
 
+import hashlib
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +14,15 @@ from tests.stub.faults import READABLE
 
 @dataclass
 class Call:
-    """A chat request: the hash of its body, the how-manyth with that body (from 1), what happens to it."""
+    """A chat request: when it came (`time.monotonic`), the hashes of its body and of its first message, the
+    how-manyth with that body (from 1), what happens to it on the way, and what is wrong with what the model says."""
 
+    at: float = field(default_factory=time.monotonic)
     hash: str = ""
+    first: str = ""
     n: int = 0
     fault: str | None = None
+    said: str | None = None
     noted: bool = False
 
 
@@ -41,7 +47,8 @@ class Counts:
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
 
-    def identify(self, call: Call, fingerprint: str) -> None:
+    def identify(self, call: Call, fingerprint: str, first: dict[str, Any]) -> None:
+        call.first = hashlib.sha256(orjson.dumps(first)).hexdigest()[:12]
         self.seen[fingerprint] += 1
         call.hash, call.n = fingerprint, self.seen[fingerprint]
 
@@ -56,7 +63,14 @@ class Counts:
                 self.paid_again += call.hash in self.paid
                 self.paid.add(call.hash)
         if log is not None:
-            line = {"hash": call.hash, "n": call.n, "status": status, "fault": call.fault}
+            line = {
+                "at": call.at,
+                "hash": call.hash,
+                "first": call.first,
+                "n": call.n,
+                "status": status,
+                "fault": call.fault or call.said,
+            }
             os.write(log, orjson.dumps(line) + b"\n")
 
     def summary(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What can go wrong between a server and its client, on purpose."""
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import struct
@@ -28,14 +29,18 @@ FAULTS = (
     "empty",  # no choices
     "refusal",
     "stall",  # silence first
-    "drip",  # byte by byte
+    "drip",  # byte by byte, a large body in PIECES
     "redirect",
     "huge",  # HUGE characters of content
     "length",  # content cut in half, finish_reason says so
 )
-CONTENT = {"badschema", "empty", "refusal", "huge", "length"}  # those of the reply rather than of its way
-READABLE = {None, "badschema", "refusal", "stall", "drip", "huge", "length"}  # replies that a client pays for
+SAID = {"badschema", "refusal", "length"}
+"""Faults of what the model says: a client pays for it and may keep it. Drawn per body, so that asking again gets the
+same; all others are drawn per attempt."""
+CONTENT = {"empty", "huge"}  # faults on the way that a batch can have, too
+READABLE = {None, "stall", "drip"}  # faults on the way that let through what was said; nobody need read a huge reply
 HUGE = 10_000_000  # characters
+PIECES = 1000  # of a dripping body, at most: smaller ones go byte by byte
 
 
 def draw(purpose: str, seed: int, fingerprint: str, n: int) -> float:
@@ -44,14 +49,26 @@ def draw(purpose: str, seed: int, fingerprint: str, n: int) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def drawn(options: "Options", fingerprint: str, n: int) -> str | None:
-    """The fault of a body's n-th attempt (from 1), if any."""
-    if not options.fault:
-        return None
+def drawn(options: "Options", fingerprint: str, n: int) -> tuple[str | None, str | None]:
+    """The faults of a body's n-th attempt (from 1): on the way, and in what is said (if it gets through).
+
+    Each fault meets its share of all attempts.
+    """
     if options.fault_first:
-        return next(iter(options.fault)) if n <= options.fault_first else None
-    at = draw("fault", options.seed, fingerprint, n)
-    for name, share in options.fault.items():
+        first = next(iter(options.fault)) if n <= options.fault_first else None
+        return (None, first) if first in SAID else (first, None)
+    said = {name: share for name, share in options.fault.items() if name in SAID}
+    way = {name: share for name, share in options.fault.items() if name not in SAID}
+    let_through = 1 - sum(share for name, share in way.items() if name not in READABLE)
+    return (
+        _picked(way, draw("fault", options.seed, fingerprint, n)),
+        _picked(said, draw("said", options.seed, fingerprint, 0) * let_through),
+    )
+
+
+def _picked(shares: dict[str, float], at: float) -> str | None:
+    """The name in whose share of [0, 1) a number lies."""
+    for name, share in shares.items():
         if at < share:
             return name
         at -= share
@@ -158,7 +175,9 @@ async def _dripped(request: web.BaseRequest, data: bytes, seconds: float) -> web
     response = await _begun(request, len(data))
     loop = asyncio.get_running_loop()
     start = loop.time()
-    for at in range(len(data)):
-        await asyncio.sleep(max(0, start + seconds * at / len(data) - loop.time()))
-        await response.write(data[at : at + 1])
+    size = 1 + len(data) // PIECES
+    with contextlib.suppress(ConnectionResetError):  # the client has had enough
+        for at in range(0, len(data), size):
+            await asyncio.sleep(max(0, start + seconds * at / len(data) - loop.time()))
+            await response.write(data[at : at + size])
     return response

@@ -2,6 +2,7 @@
 
 import argparse
 
+from tests.stub.allowance import TELLS
 from tests.stub.batch import BATCH_FAULTS
 from tests.stub.faults import FAULTS
 
@@ -18,10 +19,13 @@ class Options(argparse.Namespace):
     latency: float
     jitter: float
     seed: int
+    rps: float
+    rps_tells: str
     fault: dict[str, float]
     fault_first: int
     retry_after: float
     stall: float
+    stall_if: str | None
     drip: float
     log: str | None
     reply: str | None
@@ -52,10 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency", type=float, default=0, metavar="MS", help="before each reply")
     add("--jitter", type=float, default=0, metavar="MS", help="up to so much more, drawn per body and attempt")
     add("--seed", type=int, default=0, help="of faults and jitter; replies don't depend on it")
+    add("--rps", type=float, default=0, metavar="N", help="429 for requests beyond N a second (a tenth of it at once)")
+    add("--rps-tells", choices=TELLS, default="nothing", help="what these 429s say of when to come again")
     add("--fault", type=_faults, default={}, metavar="NAME=P,...", help=f"P is 1 if left out; {', '.join(FAULTS)}")
     add("--fault-first", type=int, default=0, metavar="N", help="N times the first named fault per body, then none")
     add("--retry-after", type=float, default=0.05, metavar="S", help="what 429ra asks for")
     add("--stall", type=float, default=60, metavar="S", help="how long stall is silent before it answers")
+    add("--stall-if", metavar="TEXT", help="stall where the last message has this text, whatever --fault says")
     add("--drip", type=float, default=2, metavar="S", help="how long drip takes for a body")
     add("--log", metavar="FILE", help="append a JSON line per answered chat request")
     add("--reply", metavar="FILE.py", help="with reply(body) -> str | None; None: the usual reply")

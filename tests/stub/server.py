@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from tests.stub import arguments, faults, problems, replies
+from tests.stub.allowance import Allowance
 from tests.stub.batch import Answered
 from tests.stub.batches import Batches
 from tests.stub.counts import Call, Counts
@@ -39,6 +40,7 @@ class Server:
         self.hook = replies.load_hook(options.reply)
         self.counts = Counts()
         self.batches = Batches(options, self.counts, self.batched)
+        self.allowance = Allowance(options.rps, options.rps_tells) if options.rps else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -95,15 +97,20 @@ class Server:
         options = self.options
         self.check_key(request)
         body = problems.parsed(await request.read())
-        counts.identify(call, fingerprint(body))
+        counts.identify(call, fingerprint(body), body["messages"][0])
         tokens = replies.prompt_tokens(body["messages"])
         self.check(body, tokens)
-        call.fault = faults.drawn(options, call.hash, call.n)
+        if self.allowance:
+            self.allowance.take()
+        call.fault, call.said = faults.drawn(options, call.hash, call.n)
+        if options.stall_if and options.stall_if in replies.text_of(body["messages"][-1]):
+            call.fault = "stall"
         await self.pause(call)
         if response := faults.instead(call.fault, request, options):
             counts.note(call, response.status, self.log)
             return response
         completion = self.completion(body, call, tokens)
+        faults.alter(call.said, completion)
         faults.alter(call.fault, completion)
         data = orjson.dumps(completion)
         if call.fault == "reset":
@@ -119,12 +126,13 @@ class Server:
         counts.batch_requests += 1
         try:
             body = problems.checked(body)
-            counts.identify(call, fingerprint(body))
+            counts.identify(call, fingerprint(body), body["messages"][0])
             tokens = replies.prompt_tokens(body["messages"])
             self.check(body, tokens)
-            fault = faults.drawn(self.options, call.hash, call.n)
+            fault, call.said = faults.drawn(self.options, call.hash, call.n)
             call.fault = fault if fault in faults.CONTENT else None
             completion = self.completion(body, call, tokens)
+            faults.alter(call.said, completion)
             faults.alter(call.fault, completion)
             counts.note(call, 200, self.log, completion["usage"])
             return Answered(200, completion, call.hash)
@@ -158,7 +166,7 @@ class Server:
             raise problems.too_long(tokens, options.context)
 
     def completion(self, body: dict[str, Any], call: Call, tokens: int) -> dict[str, Any]:
-        bad = call.fault == "badschema"
+        bad = call.said == "badschema"
         content = None if bad else self.hooked(body)
         if content is None:
             rng = Random(int(call.hash[:16], 16))

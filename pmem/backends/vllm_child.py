@@ -1,0 +1,33 @@
+"""The main module of vLLM's processes (`vllm_engine` sees to that), in place of the user's program.
+
+What they print goes to the log file named in the environment, else to stderr: stdout is for data. And they end when
+the process that started them does, however that ends.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+LOG = "PMEM_VLLM_LOG"
+"""Environment variable: path of the file for what vLLM's processes print."""
+
+PR_SET_PDEATHSIG = 1  # from Linux's <sys/prctl.h>
+
+
+def begin() -> None:
+    """Set this process up, before anything of vLLM is imported."""
+    if path := os.environ.get(LOG):
+        log = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(log, 2)
+        os.close(log)
+    os.dup2(2, 1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(PermissionError):  # a leader of a session is out of the terminal's reach already
+            os.setpgid(0, 0)  # Ctrl-C is for the parent, which ends its children
+
+
+if __name__ == "__mp_main__":
+    begin()
