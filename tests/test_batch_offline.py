@@ -112,6 +112,13 @@ def test_calls_are_those_of_the_usual_backend(tmp_path: Path, stub: Stub) -> Non
     assert stub.counts()["distinct"] == 25  # as bodies that the stub tells apart
 
 
+def test_azure_has_an_address_of_its_own(tmp_path: Path) -> None:
+    env = {"AZURE_OPENAI_ENDPOINT": "https://example.invalid", "OPENAI_API_VERSION": "2024-10-21"}
+    arguments = ["-m", "azure:mine", "--batch-out", "calls.jsonl"]
+    assert pmem("judge", *arguments, folder=tmp_path, input=STAGES["judge"][0], env=env).status == 4
+    assert {(call["url"], call["body"]["model"]) for call in calls_in(tmp_path)} == {("/chat/completions", "mine")}
+
+
 # ---- what is left for later ------------------------------------------------------------------------------------
 
 
