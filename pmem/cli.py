@@ -97,7 +97,7 @@ def _ending_well() -> Iterator[None]:
     context_settings={"auto_envvar_prefix": "PMEM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can be set in pmem.toml or as PMEM_<COMMAND>_<OPTION>. "
     "Exit status: 0 done, 1 stopped by an error, 2 wrong usage, 3 done but some records were rejected, "
-    "130 interrupted.",
+    "4 not done since some are left for later, 130 interrupted.",
 )
 @click.version_option(pmem.__version__, prog_name="pmem", message="%(prog)s %(version)s")
 def main() -> None:

@@ -1,22 +1,38 @@
 """`--batch-out` and `--batch-in`: calls go to a file, somebody else makes them, the same command goes on."""
 
 import asyncio
-import http.client
 import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from pmem.errors import BackendError, Deferred, ModelError
 from pmem.stream.made import together
-from tests.command import PMEM, Ran, asking, ended, lines, people, pmem, question, records, sample, start, wait_for
+from tests.command import (
+    PMEM,
+    Ran,
+    asking,
+    bash,
+    ended,
+    lines,
+    people,
+    pmem,
+    question,
+    records,
+    sample,
+    start,
+    wait_for,
+)
+from tests.run_batch import answered
 from tests.stub import ROOT, Stub
 
+DOCS = ROOT / "docs" / "models.md"
 NO_KEY = {"OPENAI_API_KEY": ""}
 STAGES = {
     "personas": (people(2), ["personas"]),
@@ -28,26 +44,8 @@ STAGES = {
         ["eval", "--mode", "open", "--context", "snippet", "--judge-model", "openai:stub"],
     ),
 }
-ROUNDS = {"personas": 4, "converse": 1, "qa": 2, "judge": 1, "eval": 2}
-"""Calls that follow from the replies to others."""
-
-
-def answered(stub: Stub, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `vllm run-batch` writes: a line per call; where one is refused, without a body, but with an error."""
-    results = []
-    connection = http.client.HTTPConnection(stub.url.split("/")[2], timeout=10)
-    for call in calls:
-        assert (call["method"], call["url"]) == ("POST", "/v1/chat/completions")
-        connection.request("POST", call["url"], orjson.dumps(call["body"]))
-        reply = connection.getresponse()
-        body = orjson.loads(reply.read())
-        good = reply.status == 200
-        response = {"status_code": reply.status, "request_id": "vllm-batch-0", "body": body if good else None}
-        results.append(
-            {"id": "vllm-0", "custom_id": call["custom_id"], "response": response, "error": None if good else body}
-        )
-    connection.close()
-    return results
+ROUNDS = {"personas": [2, 10, 2, 2], "converse": [4], "qa": [1, 1], "judge": [25], "eval": [1, 3]}
+"""Calls of each round: those of a later one follow from the replies to others."""
 
 
 def put_off(folder: Path, *more: str, stage: str = "judge", input: bytes | None = None) -> Ran:
@@ -73,28 +71,32 @@ def test_a_round_trip_gives_what_a_server_gives(tmp_path: Path, stage: str, stub
     made = stub.counts()["requests"]
     stub.reset()
     sent: list[str] = []
+    rounds: list[int] = []
     more: list[str] = []
     while (ran := put_off(tmp_path, *more, stage=stage)).status == 4:
         assert not (tmp_path / "out.jsonl").exists()
         calls = calls_in(tmp_path)
         sent += [call["custom_id"] for call in calls]
-        (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls)))
+        rounds.append(len(calls))
+        (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub.url, calls)))
         more = ["--batch-in", "replies.jsonl"]
     assert ran.status == 0 and (tmp_path / "out.jsonl").read_bytes() == usual.out, ran.err
     assert (tmp_path / "calls.jsonl").read_bytes() == b""
+    assert rounds == ROUNDS[stage]
     assert len(sent) == len(set(sent)) == made == stub.counts()["distinct"]
     # the replies are kept: the files aren't needed any more
     assert put_off(tmp_path, stage=stage).status == 0
 
 
-def test_rounds_follow_each_other(tmp_path: Path, stub: Stub) -> None:
-    numbers = []
-    more: list[str] = []
-    while put_off(tmp_path, *more, stage="personas").status == 4:
-        numbers.append(len(calls_in(tmp_path)))
-        (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls_in(tmp_path))))
-        more = ["--batch-in", "replies.jsonl"]
-    assert numbers == [2, 10, 2, 2]  # profiles; five kinds of preferences each, all at once; updates; checks
+def test_the_loop_that_the_documentation_shows(tmp_path: Path, stub: Stub) -> None:
+    (loop,) = re.findall(r"^```sh\n(.*?run-batch.*?)^```$", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)[-1:]
+    (tmp_path / "lines.jsonl").write_bytes(people(2))
+    vllm = tmp_path / "vllm"
+    vllm.write_text(f'#!/bin/sh\nexec env PYTHONPATH={ROOT} {sys.executable} -m tests.run_batch {stub.url} "$@"\n')
+    vllm.chmod(0o755)
+    ran = bash(f"set -u; PATH=.:$PATH\n{loop}", folder=tmp_path, env=NO_KEY)
+    assert len(records((tmp_path / "personas.jsonl").read_bytes())) == 2, ran.err
+    assert ran.err.count("left for later") == 4 and "2 in, 2 out" in ran.err.splitlines()[-1]
 
 
 def test_calls_are_those_of_the_usual_backend(tmp_path: Path, stub: Stub) -> None:
@@ -106,8 +108,15 @@ def test_calls_are_those_of_the_usual_backend(tmp_path: Path, stub: Stub) -> Non
     assert len(written) == 25 and all(body["response_format"]["type"] == "json_schema" for body in written)
     assert written[0].keys() == {"messages", "seed", "model", "max_tokens", "response_format"}
     stub.reset()
-    answered(stub, calls_in(tmp_path))
+    answered(stub.url, calls_in(tmp_path))
     assert stub.counts()["distinct"] == 25  # as bodies that the stub tells apart
+
+
+def test_azure_has_an_address_of_its_own(tmp_path: Path) -> None:
+    env = {"AZURE_OPENAI_ENDPOINT": "https://example.invalid", "OPENAI_API_VERSION": "2024-10-21"}
+    arguments = ["-m", "azure:mine", "--batch-out", "calls.jsonl"]
+    assert pmem("judge", *arguments, folder=tmp_path, input=STAGES["judge"][0], env=env).status == 4
+    assert {(call["url"], call["body"]["model"]) for call in calls_in(tmp_path)} == {("/chat/completions", "mine")}
 
 
 # ---- what is left for later ------------------------------------------------------------------------------------
@@ -170,7 +179,7 @@ def test_rejects_are_complete_or_not_at_all(tmp_path: Path, stub: Stub) -> None:
     mixed = STAGES["judge"][0] + b"{\n"
     ran = put_off(tmp_path, "--rejects", "rejects.jsonl", input=mixed)
     assert ran.status == 4 and not (tmp_path / "rejects.jsonl").exists()
-    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls_in(tmp_path))))
+    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub.url, calls_in(tmp_path))))
     ran = put_off(tmp_path, "--rejects", "rejects.jsonl", "--batch-in", "replies.jsonl", input=mixed)
     assert ran.status == 3 and len(records((tmp_path / "rejects.jsonl").read_bytes())) == 1
 
@@ -181,7 +190,7 @@ def test_rejects_are_complete_or_not_at_all(tmp_path: Path, stub: Stub) -> None:
 def test_every_kind_of_line_is_counted(tmp_path: Path, stub: Stub) -> None:
     put_off(tmp_path)
     calls = calls_in(tmp_path)
-    results = answered(stub, calls)
+    results = answered(stub.url, calls)
     strange = {**results[0], "custom_id": "request-1"}
     unknown = {**results[0], "custom_id": "ab" * 32}
     failed = {**results[24], "response": {"status_code": 500, "request_id": "", "body": {"error": "busy"}}}
@@ -190,22 +199,22 @@ def test_every_kind_of_line_is_counted(tmp_path: Path, stub: Stub) -> None:
     ran = put_off(tmp_path, "--batch-in", "replies.jsonl")
     first, last = ran.err.splitlines()
     assert first == (
-        "pmem judge: --batch-in: 21 replies, 1 failed calls ({'error': 'busy'}), "
-        "4 lines that are no results of pmem's calls"
+        "pmem judge: --batch-in: replies: 21; failed calls: 1 (such as: busy); "
+        "lines that are no results of pmem's calls: 4"
     )
     assert ran.status == 4 and "20 calls to openai:stub" in last
-    assert "1 replies in --batch-in to no call of this run; 5 calls in calls.jsonl: " in last
+    assert "; --batch-in: replies to no call of this run: 1; 5 calls in calls.jsonl: " in last
     assert calls_in(tmp_path) == calls[20:]
     # a later file may have what failed before; what is known already is not told again
-    (tmp_path / "more.jsonl").write_bytes(lines(answered(stub, calls[20:])))
+    (tmp_path / "more.jsonl").write_bytes(lines(answered(stub.url, calls[20:])))
     ran = put_off(tmp_path, "--batch-in", "replies.jsonl", "--batch-in", "more.jsonl")
-    assert ran.status == 0 and "--batch-in: 26 replies, 4 lines" in ran.err and "5 calls to openai:stub" in ran.err
+    assert ran.status == 0 and "--batch-in: replies: 26; lines" in ran.err and "5 calls to openai:stub" in ran.err
 
 
 def test_a_call_that_was_refused_for_good_is_not_written_again(tmp_path: Path, stub: Stub) -> None:
     put_off(tmp_path)
     stub.restart(context=50)
-    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls_in(tmp_path))))
+    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub.url, calls_in(tmp_path))))
     ran = put_off(tmp_path, "--batch-in", "replies.jsonl", "--rejects", "rejects.jsonl")
     assert ran.status == 3 and (tmp_path / "calls.jsonl").read_bytes() == b""
     assert records((tmp_path / "rejects.jsonl").read_bytes())[0]["reason"] == "limit"
@@ -217,14 +226,14 @@ def test_a_schema_that_is_refused_is_put_in_words(tmp_path: Path, stub: Stub) ->
     forms = []
     while put_off(tmp_path, *more).status == 4:
         forms.append({call["body"]["response_format"]["type"] for call in calls_in(tmp_path)})
-        (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls_in(tmp_path))))
+        (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub.url, calls_in(tmp_path))))
         more = ["--batch-in", "replies.jsonl"]
     assert forms == [{"json_schema"}, {"json_object"}]
 
 
 def test_unanswered_calls_may_go_to_a_server(tmp_path: Path, stub: Stub) -> None:
     put_off(tmp_path)
-    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub, calls_in(tmp_path)[:20])))
+    (tmp_path / "replies.jsonl").write_bytes(lines(answered(stub.url, calls_in(tmp_path)[:20])))
     stub.reset()
     more = ["--batch-in", "replies.jsonl", "--batch", "--batch-poll", "0.05"]
     ran = pmem("judge", *asking(stub), *more, folder=tmp_path, input=STAGES["judge"][0])
@@ -234,7 +243,7 @@ def test_unanswered_calls_may_go_to_a_server(tmp_path: Path, stub: Stub) -> None
 
 def test_replies_may_come_through_a_pipe(tmp_path: Path, stub: Stub) -> None:
     put_off(tmp_path)
-    replies = lines(answered(stub, calls_in(tmp_path)))
+    replies = lines(answered(stub.url, calls_in(tmp_path)))
     os.mkfifo(tmp_path / "pipe")
     with subprocess.Popen(["sh", "-c", "cat > pipe"], cwd=tmp_path, stdin=subprocess.PIPE) as cat:
         assert cat.stdin

@@ -75,7 +75,7 @@ class Replies:
         if known is None or (place.reply and not known.reply):
             self._places[answered.key] = place
         if not place.reply and not self._fault:
-            self._fault = plain(str(answered.error or answered.response.get("body")), 200)
+            self._fault = plain(_message(answered), 200)
 
     def unless(self, stored: Callable[[bytes], Any]) -> None:
         """Look which keys have no stored reply: those that no call comes up for are to be told."""
@@ -91,16 +91,24 @@ class Replies:
     def found(self) -> str:
         """What stands in the files."""
         replies = sum(place.reply for place in self._places.values())
-        parts = [f"{replies:,} replies"]
+        parts = [f"replies: {replies:,}"]
         if failed := len(self._places) - replies:
-            parts.append(f"{failed:,} failed calls ({self._fault})")
+            parts.append(f"failed calls: {failed:,} (such as: {self._fault})")
         if self._strange:
-            parts.append(f"{self._strange:,} lines that are no results of pmem's calls")
-        return ", ".join(parts)
+            parts.append(f"lines that are no results of pmem's calls: {self._strange:,}")
+        return "; ".join(parts)
 
     def unused(self) -> str:
         """What nobody asked for, in the end."""
-        return f"{len(self._idle):,} replies in --batch-in to no call of this run" if self._idle else ""
+        return f"--batch-in: replies to no call of this run: {len(self._idle):,}" if self._idle else ""
+
+
+def _message(answered: Result) -> str:
+    """Why a call failed, as the server put it."""
+    said = answered.error or answered.response.get("body")
+    while isinstance(said, dict):
+        said = said.get("error") or said.get("message") or str(said)
+    return str(said)
 
 
 def _is_reply(answered: Result) -> bool:
