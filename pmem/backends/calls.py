@@ -149,7 +149,8 @@ class Calls:
             wait = max(wait, self._tokens.take(expected))
         if wait:
             await asyncio.sleep(wait)
-        await self._pace.wait()
+        if self._pace.set:
+            await self._pace.wait()
         return expected
 
     def _learn(self, request: Request, usage: Usage, expected: float) -> None:

@@ -76,6 +76,11 @@ class Pace:
             if self._rate and (wait := self._rate.take(1)):
                 await asyncio.sleep(wait)
 
+    @property
+    def set(self) -> bool:
+        """Whether there is a pace to keep."""
+        return self._rate is not None
+
     def heard(self, *, refused: bool, in_flight: int) -> None:
         """A call ended: was it turned away because there are too many? in_flight: those that haven't ended yet."""
         self._refused += refused

@@ -216,7 +216,7 @@ class Pipe:
         # Records in work are many small objects, and hardly any form a cycle: looking for those as often as Python
         # does by default would take a tenth of a run's time.
         gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
+        gc.set_threshold(50_000, 20, 50)
         try:
             asyncio.run(self._pump(arrange, make, writes))
             self._finish()
