@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmem.stream.options import OUTPUT, Command, bundle, keep_apart
+from pmem.stream.options import OUTPUT, Command, bundle
 from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
 _KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
 _MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class _Finite(click.FloatRange):
+    """Floats, but neither inf nor nan: a limit of nan would hold for nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number - number != 0:
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+_POSITIVE = _Finite(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _REMOTE = ("openai:", "azure:")
 _RECORDS = 10_000
@@ -39,8 +51,8 @@ _SETTINGS = (
         help="Repeated attempts at a call that the server failed to answer.",
     ),
     click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of each reply (default: the model's own)."),
-    click.option("--temperature", type=click.FloatRange(min=0), help="For sampling (default: the model's own)."),
+    click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of each reply (default: the model's own)."),
+    click.option("--temperature", type=_Finite(min=0), help="For sampling (default: the model's own)."),
     click.option("--plan", is_flag=True, help="Ask and write nothing; say what the run would take."),
     click.option("--batch", is_flag=True, help="openai:, azure: in the server's batches: within a day, for less."),
     click.option(
@@ -94,8 +106,6 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
             pipe.batch_out = settings["batch_out"]
-            outputs = (pipe.output, pipe.rejects, pipe.dropped, pipe.usage, pipe.batch_out)
-            keep_apart(pipe.files, [name for name in outputs if name])
             opener = _Opener(pipe, seed, **settings)
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:
@@ -142,6 +152,8 @@ class _Opener:
         self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
         self.plans: list[Plan] = []
         batched = any(settings[name] for name in ("batch", "batch_out", "batch_in")) and not settings["plan"]
+        if settings["plan"] and (settings["batch_out"] or settings["batch_in"]):
+            raise click.UsageError("--plan asks nothing, and reads no replies: not with --batch-out or --batch-in")
         self._ways = self._batches() if batched else None
 
     def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pmem.backends.base import Completion, Likelihood, Request
-from pmem.backends.cache import Batch, Cache, Typical, default_path
+from pmem.backends.cache import Batch, Cache, default_path
 from pmem.backends.cache_mend import ReplyFile
 from pmem.backends.calls import Limits
 from pmem.backends.model import Model, Reply
@@ -391,27 +391,6 @@ def test_the_first_of_two_values_for_a_key_stays(tmp_path: Path) -> None:
         return cache.get(b"key")
 
     assert with_cache(tmp_path / "c", work) == b"one"
-
-
-def test_typical_replies(tmp_path: Path) -> None:
-    async def work(cache: Cache) -> None:
-        assert cache.typical("m", "s/t") is None
-        for n, value in enumerate(
-            (
-                b'["a",[10,0,20,4],"stop"]',
-                b'["b",[10,0,40,8],"stop"]',
-                b'["of a server that does not tell",[0,0,0,0],"stop"]',
-                b"[[-1.5,3],[-2.5,4]]",
-                b"[[-1.5,3]]",
-            )
-        ):
-            await cache.put(bytes([n]) * 32, value, model="m", step="s/t")
-        await cache.put(b"x" * 32, b'["c",[10,0,999,0],"stop"]', model="m", step="s/other")
-        await cache.put(b"y" * 32, b'["d",[10,0,999,0],"stop"]', model="other", step="s/t")
-        assert cache.typical("m", "s/t") == Typical(2, 30, 6)
-        assert cache.typical("m", "s/none") is None
-
-    with_cache(tmp_path / "c", work)
 
 
 def test_batches_are_remembered_till_they_end(tmp_path: Path) -> None:

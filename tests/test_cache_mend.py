@@ -21,7 +21,7 @@ from tests.test_cache import CALLS, committed, personas, with_cache
 CORRUPT = "pmem: response cache cache is corrupt:"
 
 
-@pytest.mark.parametrize("content", [b"no database " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize("content", [b"no database\0" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_broken_cache_is_set_aside(tmp_path: Path, stub: Stub, content: bytes) -> None:
     (tmp_path / "people").write_bytes(people(1))
     (tmp_path / "cache").write_bytes(content)
@@ -84,12 +84,12 @@ def test_an_empty_file_becomes_a_cache(tmp_path: Path, stub: Stub) -> None:
 def test_what_was_set_aside_before_stays(tmp_path: Path, stub: Stub) -> None:
     (tmp_path / "people").write_bytes(people(1))
     for number, name in enumerate(("cache.corrupt", "cache.corrupt-2", "cache.corrupt-3")):
-        (tmp_path / "cache").write_bytes(b"not a database %d" % number * 100)
+        (tmp_path / "cache").write_bytes(b"not a database\0%d" % number * 100)
         for log in ("cache-wal", "cache-shm"):
             (tmp_path / log).unlink(missing_ok=True)
         assert f"set aside as {name};" in pmem(*personas(stub), folder=tmp_path).err
     for number, name in enumerate(("cache.corrupt", "cache.corrupt-2", "cache.corrupt-3")):
-        assert (tmp_path / name).read_bytes() == b"not a database %d" % number * 100
+        assert (tmp_path / name).read_bytes() == b"not a database\0%d" % number * 100
 
 
 def test_processes_find_a_cache_corrupt_at_the_same_moment(tmp_path: Path, stub: Stub) -> None:
@@ -152,7 +152,7 @@ def test_opening_a_cache_that_others_set_aside_at_the_same_moment(tmp_path: Path
 def test_a_link_to_a_corrupt_cache_stays_a_link(tmp_path: Path, stub: Stub) -> None:
     (tmp_path / "people").write_bytes(people(1))
     (tmp_path / "disk").mkdir()
-    (tmp_path / "disk" / "replies").write_bytes(b"not a database" * 100)
+    (tmp_path / "disk" / "replies").write_bytes(b"not a database\0" * 100)
     (tmp_path / "cache").symlink_to("disk/replies")
     assert "set aside as replies.corrupt;" in pmem(*personas(stub), folder=tmp_path).err
     assert (tmp_path / "cache").is_symlink() and committed(tmp_path / "disk" / "replies") == CALLS
@@ -208,7 +208,7 @@ def test_a_file_that_turns_corrupt_again_ends_the_run(tmp_path: Path) -> None:
 def test_a_disk_too_full_for_the_new_file_leaves_the_corrupt_one_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "c").write_bytes(b"not a database" * 100)
+    (tmp_path / "c").write_bytes(b"not a database\0" * 100)
 
     def full(aside: Path, db: sqlite3.Connection) -> int:
         raise sqlite3.OperationalError("database or disk is full")
@@ -217,4 +217,4 @@ def test_a_disk_too_full_for_the_new_file_leaves_the_corrupt_one_where_it_is(
     with pytest.raises(OutputError, match="database or disk is full"):
         Cache(tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
-    assert (tmp_path / "c").read_bytes() == b"not a database" * 100
+    assert (tmp_path / "c").read_bytes() == b"not a database\0" * 100

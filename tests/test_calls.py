@@ -163,7 +163,7 @@ def test_samples_and_seeds_have_replies_of_their_own(stub: Stub, tmp_path: Path)
 
 
 def test_a_broken_cache_file_is_set_aside(stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cache").write_bytes(b"this is no database" * 100)
+    (tmp_path / "cache").write_bytes(b"this is no database\0" * 100)
     chat(stub.url, "a", cache=tmp_path / "cache")
     assert "set aside as cache.corrupt" in capsys.readouterr().err
     with sqlite3.connect(tmp_path / "cache") as db:

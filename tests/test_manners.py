@@ -85,6 +85,50 @@ def test_no_rejects_make_an_empty_file_of_an_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "rejects.jsonl").read_bytes() == b""
 
 
+def test_what_is_read_beside_the_input_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_bytes(MIXED)
+    (tmp_path / "h.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "p.toml").write_text("[models.m]\ninput = 1\noutput = 1\n")
+    run = ["eval", "q.jsonl", "-m", "recorded:demo", "--histories", "h.jsonl", "--prices", "p.toml"]
+    for options in (
+        ["--usage", "q.jsonl"],
+        ["--usage", "h.jsonl"],
+        ["-o", "h.jsonl"],
+        ["--usage", "p.toml"],
+        ["--batch-out", "q.jsonl"],
+    ):
+        ran = pmem(*run, *options, folder=tmp_path)
+        assert ran.status == 2 and f"{options[1]}: --" in ran.err and "would write over what is read" in ran.err
+    assert pmem(*run, "--usage", "-", folder=tmp_path).err.endswith("two outputs can't both go to stdout\n")
+    assert (tmp_path / "q.jsonl").read_bytes() == MIXED
+
+
+def test_a_text_is_no_cache_to_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_bytes(MIXED)
+    run = ["personas", "-m", "openai:m", "--base-url", "http://127.0.0.1:9/v1", "--cache", "q.jsonl"]
+    ran = pmem(*run, folder=tmp_path, input=people(1))
+    assert ran.status == 1 and "q.jsonl is a text, no response cache; it was left as it is" in ran.err
+    assert (tmp_path / "q.jsonl").read_bytes() == MIXED and not list(tmp_path.glob("*.corrupt"))
+
+
+@pytest.mark.parametrize(
+    "setting", ["jobs = [1]", "jobs = 1.5", "jobs = true", "no_cache = 3", "usage = 3.5", "seed = 99999999999999999999"]
+)
+def test_settings_of_another_type_are_one_line(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "pmem.toml").write_text(f"[personas]\n{setting}\n")
+    ran = pmem("personas", "-m", "recorded:demo", folder=tmp_path, input=people(1))
+    if setting.startswith("usage"):  # a file may have any name
+        assert (tmp_path / "3.5").is_file()
+    else:
+        assert ran.status == 2 and ran.err.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("limit", ["--rpm", "--tpm", "--timeout", "--max-cost", "--temperature"])
+def test_limits_are_finite(tmp_path: Path, limit: str) -> None:
+    for value in ("nan", "inf", "-1"):
+        assert pmem("personas", "-m", "recorded:demo", limit, value, folder=tmp_path, input=people(1)).status == 2
+
+
 def test_a_file_can_be_input_and_output(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(MIXED)
     (tmp_path / "b.jsonl").write_bytes(lines(KEPT[:1]))

@@ -14,8 +14,8 @@ import orjson
 import pytest
 
 from pmem.backends import calls
-from pmem.backends.base import Completion, Request
-from pmem.backends.calls import Asked, Calls, Limits
+from pmem.backends.base import Completion, Request, Unavailable
+from pmem.backends.calls import Asked, Calls, Limits, _pause
 from pmem.backends.openai import OpenAIBackend, _duration, _retry_after
 from pmem.backends.usage import Tally
 from pmem.errors import BackendError, ModelError
@@ -281,7 +281,7 @@ def test_a_refusal_that_no_parameter_explains_is_not_repeated(server: Answers) -
 
 
 def test_a_parameter_that_is_refused_for_ever_is_given_up(server: Answers) -> None:
-    with pytest.raises(ModelError, match=r"refuses a parameter: bad max_tokens \(tried 8 times\)"):
+    with pytest.raises(ModelError, match=r"refuses a parameter: bad max_tokens \(tried 4 times\)"):
         ask(server, *[problem(400, "bad max_tokens")] * 8, max_tokens=9)
 
 
@@ -397,3 +397,25 @@ def test_durations_of_rate_limit_headers() -> None:
         "soon": None,
     }
     assert {text: _duration(text) for text in said} == pytest.approx(said)
+
+
+def test_a_reply_whose_tokens_all_went_into_reasoning_is_paid_for_and_empty(server: Answers) -> None:
+    choice = {"message": {"role": "assistant", "content": None}, "finish_reason": "length"}
+    body = orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 4000}})
+    completion = ask(server, (200, {}, body))
+    assert (completion.text, completion.finish, completion.usage.completion) == ("", "length", 4000)
+    choice["finish_reason"] = "content_filter"
+    completion = ask(server, (200, {}, orjson.dumps({"choices": [choice]})))
+    assert completion.finish == "refusal"
+
+
+def test_taking_the_server_as_it_is_costs_no_attempt(tmp_path: Path, stub: Stub) -> None:
+    stub.restart(no_json_schema=True)
+    ran = personas(tmp_path, stub.url, "-j", "3", "--retries", "0", count=3)
+    assert (ran.status, len(ran.records)) == (0, 3)
+
+
+def test_no_wait_asked_for_is_the_usual_wait() -> None:
+    assert 0.5 <= _pause(Unavailable("", wait=0.0), 1.0) <= 1.5
+    assert _pause(Unavailable("", wait=0.0, busy=True), 1.0) == 0
+    assert 7 <= _pause(Unavailable("", wait=7.0), 1.0) <= 8.4

@@ -75,8 +75,11 @@ class Unavailable(Exception):
     """An attempt failed in a way that another may not.
 
     wait: seconds that the server asked to wait; busy: it turned the call away for now, since there are too many;
-    reached: whether what answered is known to be a model server (a wrong address is not worth many attempts).
+    reached: whether what answered is known to be a model server (a wrong address is not worth many attempts);
+    adapted: the next attempt has another form, so that this one doesn't count.
     """
+
+    adapted = False
 
     def __init__(self, why: str, *, wait: float | None = None, busy: bool = False, reached: bool = True) -> None:
         super().__init__(why)

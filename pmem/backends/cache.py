@@ -29,14 +29,6 @@ def default_path() -> Path:
     return Path(base).expanduser() / "pmem" / "replies.sqlite"
 
 
-class Typical(NamedTuple):
-    """Stored replies of one model and step: how many were looked at, and their mean length in tokens."""
-
-    replies: int
-    completion: float  # with reasoning
-    reasoning: float
-
-
 class Batch(NamedTuple):
     """A batch at a provider whose replies haven't been fetched. `made`: Unix seconds; `keys`: of its calls."""
 
@@ -58,6 +50,7 @@ class Cache:
         except (OSError, sqlite3.Error) as fault:
             raise refused(path, fault) from None
         self._replaced = False  # by the writer, or as the writer saw
+        self._fault: Exception | None = None
         self._turn: list[tuple[Row, asyncio.Future[None]]] = []
         self._queue: queue.SimpleQueue[list[tuple[Row, asyncio.Future[None]]] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -74,7 +67,8 @@ class Cache:
                 self._file.mend(fault)
                 return self._stored(key)
         except (OSError, sqlite3.Error) as fault:
-            raise refused(self.path, fault) from None
+            self._fault = self._fault or fault  # the first one tells why, those after it that the file is closed
+            raise refused(self.path, self._fault) from None
 
     def _stored(self, key: bytes) -> bytes | None:
         row: tuple[bytes, int | None] | None
@@ -108,15 +102,6 @@ class Cache:
             with contextlib.suppress(ValueError):  # a run that needs that reply will see to it
                 found.append(decoded(value))
         return found
-
-    def typical(self, model: str, step: str) -> Typical | None:
-        """What the latest replies of a model and step took; None where none is stored with its tokens."""
-        # neither a likelihood nor of a server that doesn't count
-        told = [usage for reply in self.earlier(model, step) if (usage := reply.usage).completion]
-        if not told:
-            return None
-        completion, reasoning = (sum(column) / len(told) for column in list(zip(*told, strict=True))[2:])
-        return Typical(len(told), completion, reasoning)
 
     # ---- batches ----------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ def replace(path: Path, corrupt: Identity) -> None:
     with locked(real, alone=True):
         if identity(real) != corrupt:
             return
+        if _is_text(real):
+            raise OutputError(f"{path} is a text, no response cache; it was left as it is (--cache FILE)")
         aside = _free_name(real)
         _move(real, aside)
         kept = 0
@@ -105,6 +107,16 @@ def replace(path: Path, corrupt: Identity) -> None:
             raise
     saved = f"the new one holds the {kept:,} replies that could be read" if kept else "no reply could be read"
     click.echo(f"pmem: response cache {path} is corrupt: set aside as {aside.name}; {saved}", err=True)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether it is somebody's text, records perhaps, that was never a database: these begin with a NUL in line one."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    try:
+        return b"\0" not in head and bool(head.decode("utf-8", "strict").strip())
+    except UnicodeDecodeError as fault:
+        return b"\0" not in head and fault.start > len(head) - 4  # a character cut in two
 
 
 def _move(path: Path, to: Path) -> None:

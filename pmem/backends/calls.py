@@ -17,10 +17,12 @@ from pmem.errors import BackendError, ModelError
 Said = TypeVar("Said")
 
 TRIES = 8
-"""Attempts per call; with the waits below the last comes after about two minutes."""
+"""Attempts per call; with the waits below the last comes after about a minute."""
 FIRST_TRIES = 4
 """Attempts as long as nothing has answered as a model server: a wrong address should not take minutes to report."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts: doubled each time, with jitter
+MOST_ADAPTED = 3
+"""Attempts beside these, each without a parameter that the server didn't take."""
 LONGEST_BUSY_WAIT = 8.0
 """The same for calls that a busy server turned away: `Pace` sees to it that not too many come back at once."""
 PATIENCE = 600.0
@@ -81,16 +83,18 @@ class Calls:
         Errors: ModelError when the attempts are used up, BackendError if no server has ever answered, Spent.
         """
         began = time.monotonic()
-        wait, attempt = FIRST_WAIT, 0
+        wait, attempt, adapted = FIRST_WAIT, 0, 0
         while True:
-            attempt += 1
             try:
+                attempt += 1
                 async with self.places:
                     return await self._attempt(request, ask)
             except Unavailable as fault:
+                if fault.adapted and adapted < MOST_ADAPTED:
+                    adapted += 1
+                    continue
                 self._give_up_if_hopeless(fault, request, attempt, time.monotonic() - began)
-                # servers ask all callers to wait equally long: without jitter they all come back at once
-                pause = wait * random.uniform(0.5, 1.5) if fault.wait is None else fault.wait * random.uniform(1, 1.2)
+                pause = _pause(fault, wait)
                 wait = min(2 * wait, LONGEST_BUSY_WAIT if fault.busy else LONGEST_WAIT)
             except ModelError:
                 self.tally.failed += 1
@@ -169,6 +173,16 @@ class Calls:
                 raise BackendError(f"{name}: {fault}") from None
         elif fault.wait is not None and fault.wait > LONGEST_ASKED:
             raise BackendError(f"{name}: {fault}; it asks to wait {fault.wait:,.0f} s: try again later") from None
-        elif attempt >= self._tries and not (fault.busy and passed < PATIENCE and self._tries > 1):
+        elif (attempt >= self._tries or fault.adapted) and not (fault.busy and passed < PATIENCE and self._tries > 1):
             self.tally.failed += 1
             raise ModelError(f"{name}: {fault} (tried {attempt} times)", call=request.call) from None
+
+
+def _pause(fault: Unavailable, own: float) -> float:
+    """Seconds until the next attempt. Servers ask all callers to wait equally long: without jitter they all come back
+    at once. One that asks for no wait at all gets the usual one, unless it is busy, where `Pace` holds calls back."""
+    own *= random.uniform(0.5, 1.5)
+    if fault.wait is None:
+        return own
+    asked = fault.wait * random.uniform(1, 1.2)
+    return asked if fault.busy else max(asked, own)

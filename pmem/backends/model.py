@@ -217,9 +217,11 @@ class Model:
 
     async def close(self) -> None:
         """Release the backend and the cache."""
-        await self.backend.close()
-        if self.cache:
-            self.cache.close()
+        try:
+            await self.backend.close()
+        finally:
+            if self.cache:
+                self.cache.close()
 
 
 def _stored_completion(value: bytes) -> Completion:

@@ -31,6 +31,8 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class _Adapted(Unavailable):
     """The server works, but takes the request in another form only: the next attempt has that."""
 
+    adapted = True
+
 
 class OpenAIBackend:
     """One model on one or several equal servers."""
@@ -92,7 +94,7 @@ class OpenAIBackend:
             if answer.status != 200:
                 raise self.refusal(answer.status, answer.headers, answer.body, request)
             completion = self.completion(answer.body)
-        except _Adapted:
+        except (_Adapted, ModelError):
             server.answered()
             raise
         except Unavailable as fault:
@@ -183,6 +185,10 @@ class OpenAIBackend:
             text, finish = message.get("content"), choice.get("finish_reason") or "stop"
             if message.get("refusal"):
                 text, finish = message["refusal"], "refusal"
+            if finish == "content_filter":
+                text, finish = text or "stopped by the server's filter", "refusal"
+            if text is None and finish == "length":
+                text = ""  # reasoning took all the tokens: a reply, and paid for
             if not isinstance(text, str):
                 raise Unavailable("the server's reply holds no text")
             return Completion(text, _usage(reply.get("usage") or {}), finish)

@@ -63,7 +63,11 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, float]]]:
 
 def _check(path: Path, name: str, entry: Any) -> None:
     sound = isinstance(entry, dict) and {"input", "output"} <= entry.keys() <= {"input", "cached", "output", "batch"}
-    if not sound or not all(isinstance(price, int | float) and price >= 0 for price in entry.values()):
+    if not sound or not all(_is_price(price) for price in entry.values()):
         raise PmemError(
             f'{path}: [models."{name}"]: expected input and output (and cached, batch) as numbers that are not negative'
         )
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -15,7 +15,7 @@ from yarl import URL
 from pmem.backends.base import Unavailable
 from pmem.errors import BackendError
 
-CONNECT_TIMEOUT = 20.0  # seconds: to resolve, connect and agree on TLS
+CONNECT_TIMEOUT = 20.0  # seconds: to connect and agree on TLS
 ATTEMPT_TIMEOUT = 600.0  # seconds from sending to the last byte; a long reply of a slow model arrives in one piece
 LARGEST_REPLY = 4 << 20
 """Bytes. 128,000 tokens of text with as many of reasoning make about one megabyte; more is no reply but a fault."""
@@ -127,8 +127,12 @@ class Transport:
                 request = self._connected().post(data=data, allow_redirects=False, **self._route(url))
                 async with request as response:
                     return Answer(response.status, response.headers, await _read(response, host))
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.ClientSSLError) as fault:
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as fault:
             raise BackendError(f"{host}: {fault}") from None
+        except aiohttp.ClientHttpProxyError as fault:  # its own text has the proxy's address, with the password
+            raise Unavailable(f"the proxy for {host} answers {fault.status}", reached=False) from None
+        except aiohttp.ClientResponseError as fault:
+            raise Unavailable(f"{host} broke off its reply: {fault.message or fault.status}", reached=False) from None
         except aiohttp.ClientProxyConnectionError as fault:
             raise Unavailable(f"no connection to the proxy for {host}: {_plainly(fault)}", reached=False) from None
         except aiohttp.ClientConnectionError as fault:

@@ -63,11 +63,23 @@ def apply(ctx: click.Context, _param: click.Parameter, value: str | None) -> str
     if ctx.parent:
         _refuse_strangers(ctx.find_root(), path, tables, defaults.keys() - shared)
     given = {**{name: value for name, value in defaults.items() if name in shared}, **own}
-    for name, one in given.items():
-        if known[name].multiple and not isinstance(one, list):
-            given[name] = [one]
-    ctx.default_map = {**(ctx.default_map or {}), **given}
+    values = {name: _value(known[name], one, f"{path}: {name.replace('_', '-')}") for name, one in given.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **values}
     return value
+
+
+def _value(option: click.Option, given: Any, place: str) -> Any:
+    """A value as it would stand on the command line, so that it is checked like one there."""
+    if option.is_flag:
+        if not isinstance(given, bool):
+            raise click.UsageError(f"{place}: expected true or false, found {given!r}")
+        return given
+    several = given if isinstance(given, list) else [given]
+    if any(isinstance(one, bool | list | dict) for one in several) or (given is several and not option.multiple):
+        raise click.UsageError(
+            f"{place}: expected {'text or a list of texts' if option.multiple else 'a number or text'}, found {given!r}"
+        )
+    return [str(one) for one in several] if option.multiple else str(given)
 
 
 def _own_table(ctx: click.Context, path: str, tables: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -38,23 +38,48 @@ config_option = click.option(
     help="Defaults of options (else the nearest pmem.toml, upward from here).",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No summary line and no notes on stderr.")
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(-(2**63), 2**63 - 1), default=0, show_default=True, help="Seed of every random draw."
+)
 histories_option = click.option(
     "--histories", type=click.Path(), help="File of history records, looked up by id (may still be growing)."
 )
 
 
-def keep_apart(files: tuple[str, ...], outputs: list[str]) -> None:
-    """Usage error if two outputs are one file, or if one is to be written where an input stands."""
+OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out")
+
+
+def keep_apart(ctx: click.Context) -> None:
+    """Usage error if two outputs are one file, or if one is to be written where an input stands.
+
+    -o and --rejects may name the command's own FILE: all of it has been read when they take its place.
+    """
+    given = ctx.params
+    side = [param.name for param in ctx.command.params if isinstance(param.type, click.Path) and param.name != "files"]
+    read = {
+        os.path.realpath(name) for option in side if option not in OUTPUTS for name in _listed(given.get(str(option)))
+    }
+    own = {os.path.realpath(name) for name in given["files"]}
     written: set[str] = set()
-    for name in outputs:
-        if name != "-" and (os.path.isfile(name) or not os.path.exists(name)):
-            path = os.path.realpath(name)
-            if path in written:
-                raise click.UsageError(f"{name}: two outputs can't be one file")
-            if any(os.path.realpath(file) == f"{path}.part" for file in files):
-                raise click.UsageError(f"{path}.part is where {name} is written: rename that input")
-            written.add(path)
+    for option in OUTPUTS:
+        name = given.get(option) or ("-" if option == "output" else None)
+        if name is None or (name != "-" and os.path.exists(name) and not os.path.isfile(name)):
+            continue  # a device, a pipe
+        path = "-" if name == "-" else os.path.realpath(name)
+        if path in written:
+            raise click.UsageError(
+                "two outputs can't both go to stdout" if path == "-" else f"{name}: two outputs can't be one file"
+            )
+        if path in read or (option not in ("output", "rejects") and path in own):
+            raise click.UsageError(f"{name}: --{option.replace('_', '-')} would write over what is read")
+        if f"{path}.part" in own | read:
+            raise click.UsageError(f"{path}.part is where {name} is written: rename that input")
+        written.add(path)
+
+
+def _listed(value: Any) -> list[str]:
+    """The paths of an option, given once, several times or not at all."""
+    return [str(one) for one in value] if isinstance(value, tuple) else [str(value)] if value else []
 
 
 _STREAM = (
@@ -87,7 +112,7 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
             ctx = click.get_current_context()
             if not files and stdin_is_terminal():
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
-            keep_apart(files, [name for name in (output, rejects, dropped) if name])
+            keep_apart(ctx)
             pipe = Pipe(
                 stage=str(ctx.info_name),
                 files=files,

@@ -336,11 +336,11 @@ class Pipe:
 
     def _write_usage(self) -> None:
         """What was asked is worth knowing, and true, however the run ended."""
-        if self.told:
+        told, self.told = self.told, None
+        if told:
             for used in self.used:
-                self.told.write(orjson.dumps(used(), option=NEWLINE))
-            self.told.commit()
-            self.told = None
+                told.write(orjson.dumps(used(), option=NEWLINE))
+            told.commit()
 
     def _stopped(self, fault: BaseException) -> NoReturn:
         self.bar.close()
@@ -349,7 +349,10 @@ class Pipe:
                 sink.leave()
         if isinstance(fault, KeyboardInterrupt | PmemError):
             self._say_summary("interrupted: " if isinstance(fault, KeyboardInterrupt) else "stopped: ")
-        self._write_usage()
+        try:
+            self._write_usage()
+        except PmemError as second:  # what ended the run is what counts
+            second.show()
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
