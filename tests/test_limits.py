@@ -186,12 +186,12 @@ def test_the_pace_follows_refusals() -> None:
     assert second(500, 0) == 0  # unlimited
     assert second(85, 15) == 0  # a few refusals may have other reasons
     assert second(10, 50, in_flight=90) == pytest.approx(100)  # what is in flight hasn't been refused
-    assert second(75, 25) == pytest.approx(100 * (1 - 0.25 / 2))
-    assert second(80, 8) == pytest.approx(87.5 * 1.05)  # few refusals: a little faster
-    assert second(90, 0) == pytest.approx(87.5 * 1.05**2)
-    assert second(95, 0) == pytest.approx(87.5 * 1.05**2 * 1.1)  # none: twice the growth each time
-    assert second(20, 0) == pytest.approx(87.5 * 1.05**2 * 1.1)  # something else holds calls back
-    assert second(0, 30) == pytest.approx(87.5 * 1.05**2 * 1.1 / 2)
+    assert second(65, 35) == pytest.approx(100 * (1 - 0.35 / 2))
+    assert second(80, 8) == pytest.approx(82.5 * 1.05)  # few refusals: a little faster
+    assert second(90, 0) == pytest.approx(82.5 * 1.05**2)
+    assert second(95, 0) == pytest.approx(82.5 * 1.05**2 * 1.1)  # none: twice the growth each time
+    assert second(20, 0) == pytest.approx(82.5 * 1.05**2 * 1.1)  # something else holds calls back
+    assert second(0, 30) == pytest.approx(82.5 * 1.05**2 * 1.1 / 2)
     for _ in range(9):
         second(0, 5)
     assert pace._per_minute == 60  # once a second it is asked whether it takes calls again

@@ -89,7 +89,7 @@ class Pace:
         if passed < (SPELL if ended >= ENOUGH else LONGEST_SPELL):
             return
         answered = MINUTE * self._answered / passed
-        if self._refused > MANY * ended:
+        if self._refused > MANY * ended + 1.5 * (MANY * (1 - MANY) * ended) ** 0.5:  # more than chance would have it
             # refusals come at once, answers later: at first, what is still in flight counts as answered
             first = MINUTE * (self._answered + in_flight) / passed
             slower = self._per_minute * (1 - self._refused / ended / 2)
