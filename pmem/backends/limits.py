@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import math
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,11 @@ LONGEST_GAP = 1.0
 """Seconds between calls, at most, to a server that refuses all of them: it tells so when it takes calls again."""
 GROWTH = 1.05
 """How much the number of places grows in a round trip, beside one more place."""
+
+
+def _many(refused: int, ended: int) -> bool:
+    """Whether more calls were turned away than MANY of those that ended, and than chance would make it look like."""
+    return refused > MANY * ended + 1.5 * math.sqrt(MANY * (1 - MANY) * ended)
 
 
 class Rate:
@@ -89,7 +95,7 @@ class Pace:
         if passed < (SPELL if ended >= ENOUGH else LONGEST_SPELL):
             return
         answered = MINUTE * self._answered / passed
-        if self._refused > MANY * ended + 1.5 * (MANY * (1 - MANY) * ended) ** 0.5:  # more than chance would have it
+        if _many(self._refused, ended):
             # refusals come at once, answers later: at first, what is still in flight counts as answered
             first = MINUTE * (self._answered + in_flight) / passed
             slower = self._per_minute * (1 - self._refused / ended / 2)
@@ -113,13 +119,13 @@ class Places:
     """Places for calls in flight; whoever waits for one gets it in the order of the records that the calls are for.
 
     most: places at best. The present limit falls when the server asks for fewer requests, in proportion to the share
-    of calls that it turned away in the last round trip, and rises again slowly (as DCTCP does, RFC 8257, section 3.3):
-    a few refusals out of many hardly slow a run down, a server that refuses half is soon asked for what it can take.
+    of calls that it turned away in the last round trip (as DCTCP does, RFC 8257, section 3.3), if these were many, and
+    rises again slowly.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.limit = self.lowest = float(most)
+        self.limit = float(most)
         self.taken = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = 0
@@ -159,9 +165,9 @@ class Places:
         self._refused += refused
         if self._heard < self.limit:
             return
-        share = self._refused / self._heard
-        self._heard = self._refused = 0
-        if share or self.limit < self.most:
-            self.limit = min(self.most, max(1.0, self.limit * (1 - share / 2)) * GROWTH + (share < 1))
-            self.lowest = min(self.lowest, self.limit)
+        if _many(self._refused, self._heard):
+            self.limit = max(1.0, self.limit * (1 - self._refused / self._heard / 2))
+        elif self.limit < self.most:
+            self.limit = min(self.most, self.limit * GROWTH + 1)
             self._admit()
+        self._heard = self._refused = 0
