@@ -110,6 +110,8 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judge:
                 name = judging["judge_model"]
+                if judging["judge_base_url"] and not name:
+                    raise click.UsageError("--judge-base-url is for the model named by --judge-model")
                 given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
             opener.all_open()
             if settings["plan"]:
@@ -200,7 +202,7 @@ class _Opener:
         """The plan as a table."""
         from pmem.report.planned import text
 
-        return text(self._pipe.stage, self.plans, self._settings["max_cost"])
+        return text(self._pipe.stage, self.plans, self._settings["max_cost"], batch=self._settings["batch"])
 
     def all_open(self) -> None:
         """Usage error if options apply to none of the models; else say what is to be known before the run."""

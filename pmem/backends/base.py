@@ -6,6 +6,8 @@ the checks of structured replies stand around it, once for all backends: `calls.
 
 from typing import Any, NamedTuple, Protocol
 
+import orjson
+
 Message = dict[str, Any]  # {"role": "system" | "user" | "assistant", "content": str or content parts}
 
 
@@ -62,6 +64,17 @@ class Completion(NamedTuple):
     text: str
     usage: Usage = Usage()
     finish: str = "stop"
+
+
+def stored(reply: Completion) -> bytes:
+    """A completion as the cache keeps it."""
+    return orjson.dumps([reply.text, [*reply.usage], reply.finish])
+
+
+def unstored(value: bytes) -> Completion:
+    """A completion from the cache."""
+    text, usage, finish = orjson.loads(value)
+    return Completion(text, Usage(*usage), finish)
 
 
 class Likelihood(NamedTuple):

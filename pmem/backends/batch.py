@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pmem.backends.base import Completion, Likelihood, Request
+from pmem.backends.base import Completion, Likelihood, Request, unstored
 from pmem.backends.batch_files import Call, delivered, written
-from pmem.backends.batch_lines import Chat, unstored
+from pmem.backends.batch_lines import Chat
 from pmem.backends.batch_provider import Provider, Terms
 from pmem.backends.cache import Cache
 from pmem.errors import BackendError, ModelError
@@ -58,7 +58,6 @@ class BatchBackend:
     """
 
     cacheable = True
-    batched = True
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import IO
 
-from pmem.backends.base import Completion, Request, Unavailable
-from pmem.backends.batch_lines import Chat, chunks, completion, request_line, result, stored
+from pmem.backends.base import Completion, Request, Unavailable, stored
+from pmem.backends.batch_lines import Chat, chunks, completion, request_line, result
 from pmem.backends.cache import Cache
 from pmem.errors import ModelError, OutputError, PmemError, RecordError
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from pmem.backends.base import Completion, Likelihood, Request, Unavailable, Usage
+from pmem.backends.base import Completion, Likelihood, Request, Unavailable
 from pmem.check import plain
 
 CHAT = "/v1/chat/completions"
@@ -66,8 +66,8 @@ def result(line: bytes) -> Result | None:
         read = orjson.loads(line)
         key = bytes.fromhex(read["custom_id"])
         response = read.get("response") or {}
-        if len(key) != KEY or not isinstance(response, dict):
-            return None
+        if len(key) != KEY or not isinstance(response, dict) or not (response or read.get("error")):
+            return None  # the last: a call, not a result
         return Result(key, response, read.get("error"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -89,17 +89,6 @@ def completion(chat: Chat, answered: Result, request: Request) -> Completion:
 
 def _wrapped(error: Any) -> bool:
     return isinstance(error, dict) and "error" in error
-
-
-def stored(reply: Completion) -> bytes:
-    """A completion as the cache keeps it."""
-    return orjson.dumps([reply.text, list(reply.usage), reply.finish])
-
-
-def unstored(value: bytes) -> Completion:
-    """A completion from the cache."""
-    text, usage, finish = orjson.loads(value)
-    return Completion(text, Usage(*usage), finish)
 
 
 def chunks(content: bytes, most: int) -> Iterable[list[bytes]]:

@@ -12,7 +12,7 @@ from pmem.check import plain
 from pmem.errors import BackendError, Deferred, InputError
 
 
-class Calls:
+class CallFile:
     """A file of calls, each of them once. write: takes a whole line."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -120,7 +120,7 @@ class PutOffBackend:
 
     cacheable = True
 
-    def __init__(self, chat: Chat, calls: Calls, url: str = CHAT) -> None:
+    def __init__(self, chat: Chat, calls: CallFile, url: str = CHAT) -> None:
         self._chat, self._calls, self._url = chat, calls, url
 
     def identify(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pmem.backends.base import Backend
 from pmem.backends.batch_lines import CHAT
-from pmem.backends.batch_offline import AnsweredBackend, Calls, PutOffBackend, Replies
+from pmem.backends.batch_offline import AnsweredBackend, CallFile, PutOffBackend, Replies
 from pmem.backends.cache import Cache
 from pmem.backends.calls import Limits
 
@@ -34,7 +34,7 @@ class Ways:
     ) -> None:
         self.used = False
         self._batch, self._poll, self._out, self._say = batch, poll, out, say
-        self._calls = Calls(write)
+        self._calls = CallFile(write)
         self._replies = Replies(replies) if replies else None
 
     def around(self, name: str, chat: Any, cache: Cache, limits: Limits) -> tuple[Backend, Limits]:

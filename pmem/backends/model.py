@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 import orjson
 
 from pmem import check
-from pmem.backends.base import PLANNED, Backend, Completion, Likelihood, Message, Prefix, Request, Usage
+from pmem.backends.base import (
+    PLANNED,
+    Backend,
+    Completion,
+    Likelihood,
+    Message,
+    Prefix,
+    Request,
+    Usage,
+    stored,
+    unstored,
+)
 from pmem.backends.cache import Cache
 from pmem.backends.calls import Asked, Calls, Limits, Said
 from pmem.backends.usage import Tally
@@ -148,18 +159,18 @@ class Model:
     async def _completion(self, request: Request) -> Completion:
         async def ask() -> Asked[Completion]:
             said = await self.backend.complete(request)
-            return Asked(said, orjson.dumps([said.text, [*said.usage], said.finish]), said.usage)
+            return Asked(said, stored(said), said.usage)
 
-        return await self._once(request, ask, _stored_completion)
+        return await self._once(request, ask, unstored)
 
     async def _once(
         self, request: Request, ask: Callable[[], Awaitable[Asked[Said]]], stored_as: Callable[[bytes], Said]
     ) -> Said:
         """What the model says to a request: from the cache, from an identical call in flight, or by asking."""
         key = request.key
-        if self.cache and (stored := self.cache.get(key)) is not None:
-            self._calls.found(request, stored)
-            return stored_as(stored)
+        if self.cache and (value := self.cache.get(key)) is not None:
+            self._calls.found(request, value)
+            return stored_as(value)
         if (running := self._in_flight.get(key)) is not None:
             self._calls.found(request, None)
             with contextlib.suppress(_Abandoned):
@@ -222,11 +233,6 @@ class Model:
         finally:
             if self.cache:
                 self.cache.close()
-
-
-def _stored_completion(value: bytes) -> Completion:
-    text, usage, finish = orjson.loads(value)
-    return Completion(text, Usage(*usage), finish)
 
 
 def _likelihoods(value: bytes) -> list[Likelihood]:

@@ -60,16 +60,18 @@ class Tally:
     def __init__(self, name: str, role: str = "model", price: Price | None = None) -> None:
         self.name, self.role, self.price = name, role, price
         self.calls = self.hits = self.retries = self.failed = self.abandoned = self.invalid = 0
+        self.untold = 0
         self.usage = Usage()
 
     def add(self, usage: Usage) -> None:
-        """Count one reply's tokens."""
+        """Count one reply's tokens, which some servers don't tell."""
+        self.untold += not any(usage)
         self.usage = Usage(*map(int.__add__, self.usage, usage))
 
     @property
     def cost(self) -> float | None:
-        """US dollars so far; None if the price isn't known, or the server tells no tokens."""
-        told = any(self.usage) or not self.calls or self.price == FREE
+        """US dollars so far; None if the price isn't known, or the server didn't tell the tokens of each reply."""
+        told = not self.untold or self.price == FREE
         return self.price.of(self.usage) if self.price and told else None
 
     def report(self) -> str:

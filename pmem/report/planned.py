@@ -12,12 +12,13 @@ NOTES = (
 )
 
 
-def text(stage: str, plans: list[Plan], max_cost: float | None) -> str:
-    """The table of each model, and what all of it takes. max_cost: US dollars that the run may cost."""
+def text(stage: str, plans: list[Plan], max_cost: float | None, *, batch: bool = False) -> str:
+    """The table of each model, and what all of it takes. max_cost: US dollars that the run may cost;
+    batch: whether calls go in batches."""
     parts = [f"Plan of pmem {stage}: no call was made."]
     for plan in plans:
         parts += ["", plan.name + (" as judge" if plan.role == "judge" else ""), *_table(plan)]
-    parts += ["", _cost(plans, max_cost), _time(plans), NOTES[0]]
+    parts += ["", _cost(plans, max_cost), _time(plans, batch=batch), NOTES[0]]
     if any(not step.earlier and step.completion for plan in plans for step in plan.steps.values()):
         parts += NOTES[1:]
     return "\n".join(parts)
@@ -63,12 +64,14 @@ def _cost(plans: list[Plan], max_cost: float | None) -> str:
     return f"Cost: {'about ' if known else ''}{dollars(known)}{by}{over}"
 
 
-def _time(plans: list[Plan]) -> str:
+def _time(plans: list[Plan], *, batch: bool) -> str:
     if any(not plan.server and plan.total.calls for plan in plans):
         return "Time: not known for a model in this process"
     longest = max((plan.time() for plan in plans), key=lambda time: time.seconds, default=Time(0.0, ""))
     if not longest.seconds:
         return "Time: none"
+    if batch:
+        return "Time: that of batches, each within a day; calls that depend on others wait for theirs"
     assumed = f", if a reply takes {FIRST_TOKEN:g} s and {PER_TOKEN:g} s for each of its tokens (assumed)"
     known = longest.by.startswith(("--rpm", "--tpm"))
     return f"Time: about {duration(longest.seconds)}, by {longest.by}{'' if known else assumed}"
