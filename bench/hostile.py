@@ -21,6 +21,7 @@ from typing import Any
 from cpu import write_json
 from watched import EACH_AT_5_PERCENT, Asked, Folder, Sample, log_of, personas, records, watched
 
+from pmem.backends.calls import TRIES
 from tests.stub import running
 
 INVALID = "no valid reply in"  # a reject for what the model said, not for the server
@@ -48,8 +49,8 @@ def faults_found(
     server = [record for record in rejects if INVALID not in record["message"]]
     if len(failed) != len(server):
         wrong.append(f"{len(server)} rejects for the server's sake, but {len(failed)} prompts that were never answered")
-    if failed and min(failed) < max(failed):
-        wrong.append(f"a call was given up after {min(failed)} attempts, another after {max(failed)}")
+    if failed and min(failed) < TRIES:  # more are made of a call that the server turned away as too busy
+        wrong.append(f"a call was given up after {min(failed)} attempts")
     return wrong
 
 
