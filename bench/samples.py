@@ -1,5 +1,6 @@
 """Records for benches, made up: valid, and of a realistic size."""
 
+import hashlib
 import random
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -117,6 +118,7 @@ def histories(count: int) -> Iterator[dict[str, Any]]:
     draw = random.Random(1)
     for number in range(count):
         persona = id_of("p", number)
+        said = messages(MESSAGES, CHARACTERS, draw)
         yield {
             "type": "history",
             "id": id_of("h", number),
@@ -133,7 +135,8 @@ def histories(count: int) -> Iterator[dict[str, Any]]:
             "sessions": [],
             "dropped": [],
             "provenance": {"stage": "assemble", "pmem": "0.1.0", "seed": 0},
-            "messages": messages(MESSAGES, CHARACTERS, draw),
+            "messages_sha256": hashlib.sha256(orjson.dumps(said)).hexdigest(),
+            "messages": said,
         }
 
 

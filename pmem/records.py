@@ -233,6 +233,7 @@ class History(TypedDict):
     dropped: NotRequired[list[Dropped]]
     labels: NotRequired[Labels]
     provenance: Provenance
+    messages_sha256: NotRequired[str]
     messages: list[Message]
 
 

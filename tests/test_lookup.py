@@ -1,6 +1,7 @@
 """Big records looked up by id, in a file that may still be growing."""
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -67,6 +68,9 @@ FORMS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "messages in the middle": lambda r: orjson.dumps(dict(sorted(r.items()))),
     "spaces after messages": lambda r: orjson.dumps(r)[:-1] + b" }  ",
     "a line end of Windows": lambda r: orjson.dumps(r) + b"\r",
+    "with its hash": lambda r: orjson.dumps(vouched(dict(r))),
+    "with a hash of other bytes": lambda r: spaced(vouched(dict(r))),
+    "with something after its messages": lambda r: orjson.dumps({**vouched(dict(r)), "labels": {"a": "b"}}),
     "pretty escapes": lambda r: orjson.dumps(r).replace("ö".encode(), b"\\u00f6"),
 }
 
@@ -94,6 +98,36 @@ def test_the_messages_are_passed_on_as_bytes(tmp_path: Path) -> None:
             await table.close()
 
     assert asyncio.run(raw()) == orjson.dumps(history(1)["messages"])
+
+
+def vouched(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the hash of its messages, as `pmem assemble` writes it."""
+    messages = record.pop("messages")
+    digest = hashlib.sha256(orjson.dumps(messages)).hexdigest()
+    return {**record, "messages_sha256": digest, "messages": messages}
+
+
+def test_messages_known_by_their_hash_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    odd = vouched({**history(1), "messages": ["no message at all"]})  # a reader of messages would refuse it
+    path.write_bytes(lines([odd, vouched(history(2))]))
+    assert found(path, id_of(2), id_of(1)) == [history(2)["messages"], ["no message at all"]]
+
+
+def test_a_hash_of_other_messages_vouches_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    edited = {**vouched(history(1)), "messages": history(2)["messages"]}
+    path.write_bytes(lines([edited, {**vouched(history(3)), "messages": ["no message at all"]}]))
+    messages, fault = found(path, id_of(1), id_of(3))
+    assert messages == history(2)["messages"]  # edited by hand, but a good history
+    assert isinstance(fault, InputError) and "h.jsonl:2: /messages/0" in fault.message
+
+
+def test_what_stands_beside_the_messages_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines([{**vouched(history(1)), "tokens": "many"}]))
+    (fault,) = found(path, id_of(1))
+    assert isinstance(fault, InputError) and "h.jsonl:1: /tokens" in fault.message
 
 
 def test_of_two_records_with_one_id_the_first_counts(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ preference, its update, its forget request) is taken whole or left out whole.
 """
 
 import datetime
+import hashlib
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
+
+import orjson
 
 import pmem
 from pmem.draws import Draw, make_id
@@ -200,6 +203,7 @@ def _history(relevant: list[Part], left_out: list[dict[str, str]], one: Window, 
         "dropped": left_out,
         **({"labels": first["labels"]} if "labels" in first else {}),
         "provenance": {"stage": "assemble", "pmem": pmem.__version__, "seed": setup.seed},
+        "messages_sha256": hashlib.sha256(orjson.dumps(messages)).hexdigest(),
         "messages": messages,
     }
 
