@@ -30,7 +30,7 @@ class Budget:
             if not self.reserved:
                 raise Spent(
                     f"--max-cost {self.most:g}: {dollars(self.spent)} spent, and the next call may cost"
-                    f" {dollars(amount)}; with a higher limit the same command goes on from here"
+                    f" {dollars(amount)}; with a higher limit the same command goes on from what the cache holds"
                 )
             change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(change)
