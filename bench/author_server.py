@@ -38,9 +38,7 @@ def completion(body: bytes) -> bytes:
             "object": "chat.completion",
             "created": 0,
             "model": "stub",
-            "choices": [
-                {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-            ],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": len(body) // 4, "completion_tokens": len(content) // 4 + 1},
         }
     )
@@ -63,7 +61,8 @@ class Connection(asyncio.Protocol):
             answer = self.answer(bytes(self.came[:head]), bytes(self.came[head + len(END) : end]))
             del self.came[:end]
             self.transport.write(  # type: ignore[attr-defined]
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+                + answer
             )
 
     @staticmethod
