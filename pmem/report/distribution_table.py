@@ -5,15 +5,16 @@ from typing import TypeVar
 
 from pmem.check import plain
 from pmem.report.columns import aligned
-from pmem.report.distributions import By, Distributions, Section, Spread, ranked
+from pmem.report.distributions import By, Distributions, Section, Spread, ordered, ranked
 
 T = TypeVar("T")
 
 TOP = 12
 """Values of a field that are shown; a line sums up the others."""
-COLUMNS = 8
-"""At most so many values of the last field stand side by side."""
 WIDTH = 48
+"""Characters of a value that are shown."""
+WIDEST = 110
+"""Characters of a line of cross counts; what would be wider is shown as a list."""
 SPREAD = ("min", "median", "mean", "max", "total")
 
 
@@ -62,15 +63,15 @@ def _values(name: str, values: list[tuple[str, int]], number: int, most: int | N
 
 
 def _matrix(names: By, counts: Counter[By], most: int | None) -> list[str]:
-    """The last of several fields across, the others down, with totals; nothing where its values are too many."""
+    """The last of several fields across, the others down, with totals; nothing where it gets too wide."""
+    if len(names) == 1:
+        return []
     across: Counter[str] = Counter()
     down: Counter[By] = Counter()
     for values, count in counts.items():
         across[values[-1]] += count
         down[values[:-1]] += count
-    if len(names) == 1 or len(across) > COLUMNS:
-        return []
-    heads = [value for (value,), _ in ranked(Counter({(value,): count for value, count in across.items()}))]
+    heads = [value for value, _ in ordered(names[-1], across)]
     shown, rest = _cut(ranked(down), most)
     rows = [[*names[:-1], *map(_cell, heads), "total"]]
     for values, total in shown:
@@ -81,7 +82,8 @@ def _matrix(names: By, counts: Counter[By], most: int | None) -> list[str]:
         total = sum(count for _, count in rest)
         rows.append([f"and {len(rest):,} more", *blank, *(f"{count:,}" for count in [*sums, total])])
     rows.append(["total", *blank, *(f"{across[head]:,}" for head in heads), f"{sum(down.values()):,}"])
-    return _indented(aligned(rows, left=len(names) - 1), 2)
+    lines = _indented(aligned(rows, left=len(names) - 1), 2)
+    return lines if max(map(len, lines)) <= WIDEST else []
 
 
 def _list(names: By, counts: Counter[By], most: int | None) -> list[str]:

@@ -63,7 +63,7 @@ class Section:
         shown = {
             name: counter for name, counter in self._fields.items() if name not in HIDDEN and set(counter) - {NONE}
         }
-        return {name: _sorted(name, counter) for name, counter in shown.items()}
+        return {name: ordered(name, counter) for name, counter in shown.items()}
 
     def sizes(self) -> dict[str, Counter[float]]:
         """Size -> how often each value came."""
@@ -134,6 +134,13 @@ def ranked(counts: Counter[By]) -> list[tuple[By, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
+def ordered(name: str, counter: Counter[str]) -> list[tuple[str, int]]:
+    """Values of a field: the commonest first, or in their own order."""
+    if name in ORDINAL:
+        return sorted(counter.items(), key=lambda item: _natural(item[0]))
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+
+
 def _at(values: list[float], counts: Counter[float], place: int) -> float:
     """The value at a place (from 0) of all in order."""
     for value in values:
@@ -145,12 +152,6 @@ def _at(values: list[float], counts: Counter[float], place: int) -> float:
 
 def _values(value: str | list[str] | None) -> list[str]:
     return [NONE] if value is None else value if isinstance(value, list) else [value]
-
-
-def _sorted(name: str, counter: Counter[str]) -> list[tuple[str, int]]:
-    if name in ORDINAL:
-        return sorted(counter.items(), key=lambda item: _natural(item[0]))
-    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _natural(value: str) -> list[tuple[int, str]]:

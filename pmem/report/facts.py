@@ -13,8 +13,8 @@ Sizes = dict[str, float]
 CountTokens = Callable[[list[Record]], int]
 """Messages to their number of tokens."""
 
-HIDDEN = ("check", "verdict", "what", "window")
-"""Fields for cross counts only: `vote` shows the first two together, a section's name says the others."""
+HIDDEN = ("check", "verdict")
+"""Fields for cross counts only: `vote` shows both together."""
 
 
 class Facts(NamedTuple):
@@ -85,11 +85,10 @@ def _history(record: Record, _count: CountTokens | None) -> Iterator[Facts]:
     days = [day for session in record["sessions"] if (day := _day(session["date"]))]
     if days:
         sizes["days"] = max(days) - min(days)
-    fields: Fields = {"window": window, "tokenizer": record["tokenizer"]}
+    fields: Fields = {"tokenizer": record["tokenizer"]}
     yield Facts(f"history {window}", fields, sizes, record["persona_id"])
     for session in record["sessions"]:
         own: Fields = {
-            "what": session["what"],
             "event": session["event"],
             **_taste(session["preference"]),
             "scenario": session["scenario"],

@@ -13,7 +13,7 @@ from pmem.report.distributions import Distributions, Section
 ACROSS = 3
 BARS = 12
 BINS = 24
-NAME = 30
+NAME = 26
 """Characters of a value that are shown."""
 FEWEST = 6
 """Bars that there is room for at least, so that few of them are no blocks."""
@@ -77,7 +77,7 @@ def _figure(section: Section) -> Any:
     if not number:
         return None
     rows = -(-number // ACROSS)
-    figure = Figure(figsize=(4.6 * min(ACROSS, number), 2.9 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(5 * min(ACROSS, number), 2.9 * rows + 0.5), layout="constrained")
     panels = list(figure.subplots(rows, min(ACROSS, number), squeeze=False).flat)
     for panel, (name, values) in zip(panels, fields.items(), strict=False):
         _bars(panel, name, values, section.count)
@@ -127,8 +127,8 @@ def _histogram(panel: Any, name: str, counts: Counter[float]) -> None:
 
 
 def _name(value: str) -> str:
-    """A label in words; anything else as it is."""
-    return value.replace("_", " ") if LABEL.fullmatch(value) else plain(value, NAME)
+    """A label in words; anything else as it is, cut if long."""
+    return plain(value.replace("_", " ") if LABEL.fullmatch(value) else value, NAME)
 
 
 def _counted(count: int, number: int) -> str:
