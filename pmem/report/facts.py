@@ -88,13 +88,15 @@ def _history(record: Record, _count: CountTokens | None) -> Iterator[Facts]:
     fields: Fields = {"tokenizer": record["tokenizer"]}
     yield Facts(f"history {window}", fields, sizes, record["persona_id"])
     for session in record["sessions"]:
-        own: Fields = {
-            "event": session["event"],
-            **_taste(session["preference"]),
-            "scenario": session["scenario"],
-            "topic": session["topic"],
-        }
+        own: Fields = {}
         size: Sizes = {"tokens": session["tokens"]}
+        if session["what"] != "filler":
+            own = {
+                "event": session["event"],
+                **_taste(session["preference"]),
+                "scenario": session["scenario"],
+                "topic": session["topic"],
+            }
         if session["what"] == "conversation" and tokens:
             depth = 100 * (session["token_start"] + session["tokens"] / 2) / tokens
             size["depth_percent"] = round(depth, 1)
