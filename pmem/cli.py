@@ -25,6 +25,8 @@ COMMANDS = {
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
+    "stats": "Count what is in any stream: kinds, topics, tokens.",
+    "annotate": "Sheets for people to judge questions; their agreement.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

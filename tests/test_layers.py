@@ -30,6 +30,8 @@ HEAVY = (
     "ray",
     "openai",
     "matplotlib",
+    "sklearn",
+    "statsmodels",
     "aiohttp",
     "jsonschema",
     "asyncio",

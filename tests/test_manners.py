@@ -41,6 +41,8 @@ ASKING = ("personas", "converse", "qa", "judge", "eval")
 
 def needs(command: str) -> list[str]:
     """The options that a command can't do without."""
+    if command == "annotate":
+        return ["--sheet", "sheets"]
     return (
         ["-m", "recorded:none.jsonl", *(["--context", "none"] if command == "eval" else [])]
         if command in ASKING

@@ -35,11 +35,13 @@ def _said(messages: Iterable[Record]) -> list[str]:
     for message in messages:
         colour = "cyan" if message["role"] == "user" else "green"
         lines += ["", click.style(message["role"].capitalize(), fg=colour, bold=True)]
-        lines.append(_wrapped(_content(message["content"]), "  "))
+        lines.append(_wrapped(message_text(message), "  "))
     return lines
 
 
-def _content(content: Any) -> str:
+def message_text(message: Record) -> str:
+    """A message as text; a line stands for each image."""
+    content = message["content"]
     images = 0 if isinstance(content, str) else sum(part["type"] == "image_url" for part in content)
     return text_of(content) + "\n[image]" * images
 

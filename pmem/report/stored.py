@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable
 
 from pmem.backends.replies import Group, Tokens, decoded
+from pmem.report.columns import aligned
 
 
 def table(groups: Iterable[Group]) -> str:
@@ -13,13 +14,14 @@ def table(groups: Iterable[Group]) -> str:
     for group in groups:
         count, days = f"{group.replies:,}", (_date(group.first), _date(group.last))
         rows.append([group.model, group.step or "-", count, *days, size(group.size)])
-    return _aligned(rows, left=2)
+    return "\n".join(aligned(rows, left=2))
 
 
 def tokens(models: dict[str, Tokens]) -> str:
     """Replies and their tokens, by model."""
     heads = ["model", "replies", "tokens in", "cached", "tokens out", "reasoning", "cut off", "refused"]
-    return _aligned([heads, *([model, *(f"{n:,}" for n in models[model])] for model in sorted(models))], left=1)
+    rows = [heads, *([model, *(f"{n:,}" for n in models[model])] for model in sorted(models))]
+    return "\n".join(aligned(rows, left=1))
 
 
 def line(key: bytes, model: str, step: str, made: int, value: bytes) -> str:
@@ -50,12 +52,3 @@ def size(count: float) -> str:
 
 def _date(made: int, form: str = "%Y-%m-%d") -> str:
     return datetime.datetime.fromtimestamp(made).strftime(form)
-
-
-def _aligned(rows: list[list[str]], *, left: int) -> str:
-    """Rows as columns, the first `left` of them aligned to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = [
-        [cell.ljust(widths[n]) if n < left else cell.rjust(widths[n]) for n, cell in enumerate(row)] for row in rows
-    ]
-    return "\n".join("  ".join(row) for row in padded)

@@ -159,9 +159,10 @@ class Pipe:
                     yield entry.record
 
     def print(self, text: str) -> None:
-        """Write text instead of records, and end the run."""
+        """Write text (if there is any) instead of records, and end the run."""
         del self.counts["out"]
-        self.out.write(text.encode() + b"\n")
+        if text:
+            self.out.write(text.encode() + b"\n")
         self._finish()
 
     # ---- the run ----------------------------------------------------------------------------------------------

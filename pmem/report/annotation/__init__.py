@@ -1,0 +1,1 @@
+"""People judge questions: sheets for them to fill in, and how far they agree."""
