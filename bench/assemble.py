@@ -1,4 +1,4 @@
-"""`pmem assemble` at full size: time, memory, fill, depth and order, checked by code of its own.
+"""`pmem assemble` at full size: time, memory, fill, depth, and faults that tests/check_histories.py finds.
 
 python bench/assemble.py [--personas N] [--filler FILE] [--json FILE]
 
@@ -8,35 +8,26 @@ the middle of each of the persona's conversations stands, in tokens, as a share 
 """
 
 import argparse
-import math
 import os
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import bpe_openai
-import orjson
 import samples
 from cpu import PMEM, write_json
 from watched import watched
 
-WINDOWS = {"32k": 32_000, "128k": 128_000}
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.check_histories import check, read, uniformity
+
+WINDOWS = ("32k", "128k")
 POOL = 5_000
 RECOUNTED = 50  # one history in so many has its tokens counted again
-
-
-class Checked(NamedTuple):
-    """What is known of the histories of one window."""
-
-    fill: list[float]
-    depths: list[float]
-    overfull: int
-    disordered: int
-    torn_chains: int
 
 
 def conversations(personas: int) -> Iterator[dict[str, Any]]:
@@ -95,48 +86,6 @@ def filler() -> Iterator[dict[str, Any]]:
         }
 
 
-def checked(source: Path, made: Path) -> dict[str, Checked]:
-    """The histories against the conversations that they were made of. None of pmem's code has a part in it."""
-    after = {}
-    for line in source.open("rb"):
-        told = orjson.loads(line)
-        after[told["id"]] = told["after"]
-    tokens = bpe_openai.get_encoding("o200k_base")
-    found = {name: Checked([], [], 0, 0, 0) for name in WINDOWS}
-    for number, line in enumerate(made.open("rb")):
-        history = orjson.loads(line)
-        budget = WINDOWS[history["window"]]
-        sessions = [one for one in history["sessions"] if one["what"] == "conversation"]
-        places = {one["id"]: place for place, one in enumerate(sessions)}
-        size = sum(one["tokens"] for one in history["sessions"])
-        if number % RECOUNTED == 0:
-            size = sum(len(tokens.encode_ordinary(message["content"])) + 4 for message in history["messages"])
-        pairs = [(place, places.get(earlier)) for own, place in places.items() for earlier in after[own]]
-        out = {one["id"] for one in history["dropped"]}
-        seen = found[history["window"]]
-        seen.fill.append(size / budget)
-        seen.depths.extend((one["token_start"] + one["tokens"] / 2) / budget for one in sessions)
-        found[history["window"]] = seen._replace(
-            overfull=seen.overfull + (size > budget),
-            disordered=seen.disordered + sum(before is not None and before >= place for place, before in pairs),
-            torn_chains=seen.torn_chains
-            + sum(before is None for _, before in pairs)
-            + sum(earlier not in out for own in out for earlier in after[own]),
-        )
-    return found
-
-
-def uniformity(values: list[float]) -> tuple[float, float]:
-    """Kolmogorov-Smirnov: the largest distance to the uniform distribution, and its p-value (Stephens 1970)."""
-    ranked = sorted(values)
-    n = len(ranked)
-    distance = max(max((i + 1) / n - value, value - i / n) for i, value in enumerate(ranked))
-    root = math.sqrt(n)
-    scaled = (root + 0.12 + 0.11 / root) * distance
-    tail = 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101))
-    return distance, min(1.0, max(0.0, tail))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--personas", type=int, default=1000)
@@ -157,19 +106,19 @@ def main() -> None:
         wall = after.elapsed - before.elapsed
         cpu = sum(after[2:4]) - sum(before[2:4])
         size = made.stat().st_size >> 20
-        print(f"{options.personas:,} personas: {wall:.0f} s, {cpu:.0f} s of CPU, at most {peak} MiB, {size:,} MiB written")
-        figures: dict[str, Any] = {"personas": options.personas, "wall": wall, "cpu": cpu, "peak MiB": peak}
-        for name, found in checked(source, made).items():
-            distance, p = uniformity(found.depths)
-            faults = found._asdict().keys() - {"fill", "depths"}
-            figures[name] = {
-                "fill": [min(found.fill), statistics.median(found.fill), max(found.fill)],
-                "conversations": len(found.depths),
-                "KS distance": distance,
-                "KS p": p,
-                **{fault: getattr(found, fault) for fault in sorted(faults)},
-            }
-            print(name, figures[name])
+        print(f"{options.personas:,} personas: {wall:.0f} s, {cpu:.0f} s of CPU, {peak} MiB at most, {size:,} MiB made")
+        sources = (record for path in (source, pool) for record in read(path))
+        found = check(sources, read(made), recount=RECOUNTED)
+    figures: dict[str, Any] = {"personas": options.personas, "wall": wall, "cpu": cpu, "peak MiB": peak}
+    figures["faults"] = found.faults[:20]
+    print(f"{len(found.faults)} faults of order, chains, budgets, dates or content", *found.faults[:20], sep="\n")
+    for name, fill in found.fill.items():
+        depths = found.depths[name]
+        distance, p = uniformity(depths)
+        least, median = min(fill), statistics.median(fill)
+        figures[name] = {"least full": least, "median full": median, "KS distance": distance, "KS p": p}
+        print(f"{name}: {least:.2%} full at least, {median:.2%} in the median, {max(fill):.2%} at most")
+        print(f"    depth of {len(depths):,} conversations: KS distance {distance:.4f}, p {p:.2g}")
     write_json(options.json, figures)
 
 
