@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmem.dataset.chains import Part, chains, chosen
+from pmem.dataset.depth import filler_before
 from pmem.dataset.filler import Pool
 from pmem.dataset.histories import Setup, Window, histories
 from pmem.draws import Draw
@@ -140,8 +141,22 @@ def test_conversations_stand_at_every_depth_alike() -> None:
         assert not found.faults
         depths += found.depths["3000"]
     assert len(depths) == 300 * 13
-    assert uniformity(depths)[1] > 0.05
-    assert uniformity([depth**1.1 for depth in depths])[1] < 0.01  # it would see a lean towards the start
+    assert uniformity(depths)[0] < 0.01
+    assert uniformity([depth**1.1 for depth in depths])[0] > 0.03  # it would see a lean towards the start
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.integers(0, 3000), st.integers(0, 99))
+def test_conversations_have_filler_before_them_as_far_as_there_is_any(sizes: list[int], filler: int, seed: int) -> None:
+    before = filler_before(sizes, sum(sizes) + filler, Draw(seed, "h", "depth"))
+    assert len(before) == len(sizes)
+    assert before == sorted(before) and before[0] >= 0 and before[-1] <= filler
+
+
+def test_where_there_is_room_each_stands_in_a_stretch_of_its_own() -> None:
+    for seed in range(50):
+        before = filler_before([1] * 10, 100_010, Draw(seed, "h", "depth"))
+        middles = [filler + place + 0.5 for place, filler in enumerate(before)]
+        assert [int(middle / 10_001) for middle in middles] == list(range(10))
 
 
 def test_a_circle_is_named() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pmem
 from pmem.dataset.chains import Part, chains, chosen, ordered
+from pmem.dataset.depth import filler_before
 from pmem.dataset.filler import Dialogue, Pool
 from pmem.draws import Draw, make_id
 from pmem.errors import RecordError
@@ -92,23 +93,23 @@ def histories(conversations: list[dict[str, Any]], setup: Setup, *, again: bool 
 
 
 def _mixed(relevant: Relevant, filler: list[Dialogue], draw: Draw) -> list[tuple[Part | Dialogue, datetime.date]]:
-    """Filler between the conversations, every arrangement equally likely; both keep their own order.
+    """The conversations with filler between them, spread evenly over the window; both keep their own order.
 
     A conversation has its own day, filler a drawn one between those of the conversations around it.
     """
-    slots = draw.shuffled([True] * len(relevant.parts) + [False] * len(filler))
-    ours, other = zip(relevant.parts, relevant.days, strict=True), iter(filler)
+    sizes = [part.tokens for part in relevant.parts]
+    wanted = filler_before(sizes, sum(sizes) + sum(one.tokens for one in filler), draw)
     mixed: list[tuple[Part | Dialogue, datetime.date]] = []
-    between: list[Dialogue] = []
-    before = relevant.first
-    for slot in slots:
-        if not slot:
-            between.append(next(other))
-            continue
-        part, day = next(ours)
-        mixed += [*zip(between, _days(len(between), before, day, draw), strict=True), (part, day)]
-        between, before = [], day
-    return [*mixed, *zip(between, _days(len(between), before, relevant.last, draw), strict=True)]
+    begin = end = tokens = 0  # the filler that stands before the next conversation, and the tokens of all so far
+    earlier = relevant.first
+    for part, day, target in zip(relevant.parts, relevant.days, wanted, strict=True):
+        while end < len(filler) and tokens + filler[end].tokens / 2 <= target:
+            tokens += filler[end].tokens
+            end += 1
+        mixed += [*zip(filler[begin:end], _days(end - begin, earlier, day, draw), strict=True), (part, day)]
+        begin, earlier = end, day
+    rest = filler[begin:]
+    return [*mixed, *zip(rest, _days(len(rest), earlier, relevant.last, draw), strict=True)]
 
 
 def _days(count: int, first: datetime.date, last: datetime.date, draw: Draw) -> list[datetime.date]:

@@ -17,11 +17,11 @@ from pmem.stream.pipe import Pipe
     epilog="Example: pmem import filler gsm8k.jsonl HumanEval.jsonl --dropped repeated.jsonl -o filler.jsonl"
 )
 @stream_options(drops=True)
-@click.option("--from", "form", cls=OwnOption, type=click.Choice(list(FORMATS)),
+@click.option("--from", cls=OwnOption, type=click.Choice(list(FORMATS)),
               help="What every line is (else its keys tell).")  # fmt: skip
 @click.option("--source", cls=OwnOption, help="Name of the data set, for the records (else the format's).")
 @seed_option
-def command(pipe: Pipe, form: str | None, source: str | None, seed: int) -> None:
+def command(pipe: Pipe, source: str | None, seed: int, **given: str | None) -> None:
     """Problems, programs and chats to filler dialogues.
 
     Reads JSON lines of GSM8K (question, answer), HumanEval (prompt, canonical_solution), QuixBugs (buggy, correct) or
@@ -29,6 +29,7 @@ def command(pipe: Pipe, form: str | None, source: str | None, seed: int) -> None
     are drawn, what is said comes from the line. Chats stay as they are, but for a system message before and an
     unanswered end. Lines that came before, exactly or but for case, spacing and punctuation, go to --dropped.
     """
+    form = given["from"]  # a word of Python's own
     seen = Seen()
     made: Counter[str] = Counter()
     size = 0
