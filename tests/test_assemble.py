@@ -207,6 +207,23 @@ def test_conversations_and_filler_cant_both_be_on_standard_input(tmp_path: Path)
     assert ran.status == 0 and [one["what"] for one in ran.records[0]["sessions"]].count("filler") == 1
 
 
+def test_what_is_too_long_to_be_counted_is_said(tmp_path: Path) -> None:
+    long = conversation(1)
+    long["messages"][0]["content"] = "x" * 1_000_000
+    (tmp_path / "c").write_bytes(lines([conversation(2, persona="p-00000000000000bb")]))
+    (tmp_path / "f").write_bytes(lines([{**dialogue(1, 9), "messages": long["messages"]}]))
+    ran = pmem("assemble", "--rejects", "r", folder=tmp_path, input=lines([long]))
+    assert ran.status == 3 and "<stdin>:1: /messages: the tokens of a message can't be counted" in ran.err
+    ran = pmem("assemble", "c", "--filler", "f", folder=tmp_path)
+    assert ran.status == 1 and "pmem: filler f-0000000000000001: /messages: the tokens" in ran.err
+
+
+@pytest.mark.parametrize("sizes", [["0"], ["32m"], ["1_000"], ["9" * 20], ["32k", "32000"]])
+def test_sizes_of_windows(sizes: list[str], tmp_path: Path) -> None:
+    ran = pmem("assemble", *(word for size in sizes for word in ("--window", size)), folder=tmp_path)
+    assert ran.status == 2 and ("is no size such as 32k" in ran.err or "of the same size" in ran.err)
+
+
 def test_filler_that_is_none_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(lines([conversation(1)]))
     (tmp_path / "f").write_bytes(lines([dialogue(1, 9)]) + b'{"type":"filler"\n')

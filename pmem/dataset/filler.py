@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from pmem.draws import Draw
+from pmem.errors import InputError, RecordError
 from pmem.tokens import count_messages
 
 
@@ -24,7 +25,10 @@ class Dialogue(NamedTuple):
 
 
 class Pool:
-    """All filler of a run: each dialogue once, counted once, smallest first. repeated: how many came again."""
+    """All filler of a run: each dialogue once, counted once, smallest first. repeated: how many came again.
+
+    InputError if one can't be counted.
+    """
 
     def __init__(self, records: Iterable[dict[str, Any]], tokenizer: str) -> None:
         self.repeated = 0
@@ -33,8 +37,11 @@ class Pool:
             own, messages = record["id"], record["messages"]
             if own in found:
                 self.repeated += 1
-            else:
+                continue
+            try:
                 found[own] = Dialogue(own, count_messages(messages, tokenizer), orjson.dumps(messages))
+            except RecordError as fault:
+                raise InputError(f"filler {own}: {fault}") from None
         self._dialogues = sorted(found.values(), key=lambda one: (one.tokens, one.id))
         self._sizes = [one.tokens for one in self._dialogues]
 

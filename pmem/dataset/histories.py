@@ -4,6 +4,7 @@ The same relevant conversations, on the same days, stand in every window: they a
 """
 
 import datetime
+import re
 from typing import Any, NamedTuple
 
 import pmem
@@ -58,8 +59,8 @@ class Made(NamedTuple):
 
 def window(text: str) -> Window:
     """`32k`, `128k` or a number of tokens; ValueError otherwise."""
-    number, thousands = text.removesuffix("k"), text.endswith("k")
-    budget = int(number) * (1000 if thousands else 1)
+    given = re.fullmatch("([0-9]{1,9})(k?)", text)
+    budget = int(given[1]) * (1000 if given[2] else 1) if given else 0
     if budget < 1:
         raise ValueError(text)
     return Window(text, budget)

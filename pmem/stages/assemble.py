@@ -19,6 +19,8 @@ def _window(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
             made.append(window(value))
         except ValueError:
             raise click.BadParameter(f"'{value}' is no size such as 32k, 128k or 6000") from None
+    if len({one.budget for one in made}) < len(made):
+        raise click.BadParameter("two windows are of the same size")
     return sorted(made, key=lambda one: one.budget)
 
 

@@ -38,10 +38,11 @@ def command(pipe: Pipe, source: str | None, seed: int, **given: str | None) -> N
         nonlocal size
         name = form or format_of(row)
         record = filler(row, name=name, source=source or name, seed=seed)
+        count = tokens.count_messages(record["messages"])
         if reason := seen.again(row, name):
             return Made([], dropped=[(row, reason)])
         made[record["domain"]] += 1
-        size += tokens.count_messages(record["messages"])
+        size += count
         return Made([record])
 
     def note() -> str:
