@@ -27,12 +27,13 @@ COMMANDS = {
     "validate": "Check any stream; report every fault.",
     "stats": "Count what is in any stream: kinds, topics, tokens.",
     "annotate": "Sheets for people to judge questions; their agreement.",
+    "import": "Data of other makers to records.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that
 each line is the first one of the command's own help."""
 
-MODULES = {"filter": "filter_", "eval": "eval_"}
+MODULES = {"filter": "filter_", "eval": "eval_", "import": "import_"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 

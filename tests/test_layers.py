@@ -9,6 +9,7 @@ import click
 import pytest
 
 from pmem.cli import COMMANDS, main
+from pmem.stages.import_ import FORMATS
 
 PACKAGE = Path(__file__).parent.parent / "pmem"
 LEVELS = (
@@ -16,7 +17,7 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("dataset", "evaluation", "report"),
+    ("dataset", "evaluation", "formats", "report"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records", "turns"),
@@ -105,3 +106,12 @@ def test_help_is_complete_and_true(name: str) -> None:
     assert "Example" in command.epilog
     for option in command.params:
         assert not isinstance(option, click.Option) or option.help, option.name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_help_of_formats_is_complete_and_true(name: str) -> None:
+    group = main.get_command(click.Context(main), "import")  # type: ignore[attr-defined]
+    command = group.get_command(click.Context(group), name)
+    assert command.help.splitlines()[0] == FORMATS[name]
+    assert "Example" in command.epilog
+    assert all(option.help for option in command.params if isinstance(option, click.Option))

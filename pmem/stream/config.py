@@ -91,8 +91,9 @@ def _own_table(ctx: click.Context, path: str, tables: dict[str, Any]) -> tuple[s
     title = str(group.info_name)
     inner = tables.get(title, {})
     for one, table in inner.items():
-        if one not in group.command.commands or not isinstance(table, dict):
-            shown = ", ".join(group.command.commands)
+        commands = group.command.list_commands(group)
+        if one not in commands or not isinstance(table, dict):
+            shown = ", ".join(commands)
             raise click.UsageError(f"{path}: [{title}] has no command '{one}'; there are: {shown}")
     return f"{title}.{name}", _names(inner.get(name, {}))
 

@@ -82,6 +82,12 @@ def _listed(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, tuple) else [str(value)] if value else []
 
 
+def _stage(ctx: click.Context) -> str:
+    """A command's name; that of its group before it, if it is in one other than pmem itself."""
+    group = ctx.parent.info_name if ctx.parent and ctx.parent.parent else None
+    return f"{group} {ctx.info_name}" if group else str(ctx.info_name)
+
+
 _STREAM = (
     click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]..."),
     click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all."),
@@ -114,7 +120,7 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
             keep_apart(ctx)
             pipe = Pipe(
-                stage=str(ctx.info_name),
+                stage=_stage(ctx),
                 files=files,
                 output=output,
                 rejects=rejects,

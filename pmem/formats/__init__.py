@@ -1,0 +1,1 @@
+"""Data of other makers: reading it into records, and writing records as others expect them."""
