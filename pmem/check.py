@@ -14,11 +14,12 @@ MAKERS = {
     "conversation": "converse",
     "history": "assemble",
     "qa": "qa",
+    "owed": "filter --owed",
     "result": "eval",
 }
 """Record type -> the command that makes it."""
 
-TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "usage", "error")
+TYPES = ("persona", "conversation", "filler", "history", "qa", "owed", "result", "memory", "metric", "usage", "error")
 
 
 class Fault(NamedTuple):
