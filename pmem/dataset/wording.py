@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 
 LONGEST, SHORTEST = 1.3, 0.7
 """The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
-LEAK_WORDS, LEAK_SHARE = 2, 1 / 3
-"""A request with so many of a preference's words, and such a share of them, gives it away. Of the 964 pairs of
-preference and question in PrefEval's files 52 share two words and none more, of 8 to 11: real requests stay below."""
+LEAK_WORDS, LEAK_SHARE, LEAK_ANYWAY = 2, 1 / 2, 4
+"""A request gives a preference away that has two of its words and half of them, or four of any number."""
 STEM = 5
 """Words that agree in so many first letters count as one: "recipe" and "recipes"."""
 
@@ -31,13 +30,14 @@ ARTEFACTS = {
 LISTED = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 WORD = re.compile(r"[^\W\d_]{4,}")
 _COMMON = """
-about after along also always another anybody anything away because been before being between both cannot come could
-does doing done down during each either enjoys ever every everything feels finds from gets gives goes hardly have
-having here however instead into itself just keeps knows less like likes love loves made make makes many more most
-much must need needs neither never nobody nothing often only other others over prefer prefers puts rather same should
-since some somebody something still such take takes than that their them then there these they thing things this those
-through time under until user uses usually very wants well were what when where which while whose will with within
-without would your
+about after along also always another anybody anything avoid avoids away because been before being best better between
+both cannot come could dislike dislikes does doing done down during each either enjoy enjoyable enjoying enjoys ever
+every everything feel feels find finds from gets give gives goes going good great hardly have having help here however
+instead into itself just keep keeps knows less like liked likes looking love loves made make makes many more most much
+must need needs neither never nobody nothing often only other others over possible prefer preference preferred
+preferring prefers puts rather recommend same should since some somebody something still strong strongly such suggest
+take takes than that their them then there these they thing things this those through time under until user uses
+usually very want wanted wants well were what when where which while whose will with within without would your
 """
 COMMON = frozenset(_COMMON.split())
 """Words of four letters and more that say nothing of what a preference is about."""
@@ -72,8 +72,8 @@ def leaked_words(query: str, preference: str) -> list[str]:
     """The preference's words by which a request gives it away, sorted; none where they are too few to do so."""
     known = {word[:STEM]: word for word in _words(preference)}
     shared = {word[:STEM] for word in _words(query)} & known.keys()
-    tells = len(shared) >= LEAK_WORDS and len(shared) >= LEAK_SHARE * len(known)
-    return sorted(known[stem] for stem in shared) if tells else []
+    few = len(shared) < LEAK_WORDS or len(shared) < min(LEAK_SHARE * len(known), LEAK_ANYWAY)
+    return [] if few else sorted(known[stem] for stem in shared)
 
 
 def leaks_value(query: str, value: str) -> bool:
