@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pmem.draws import Draw
 
-RESERVES = (12, 100, 1000)
+RESERVES = (4, 12, 100, 1000)
 """About so many personas of each split are chosen for their sizes; more if fewer don't do."""
 
 Personas = dict[str, Counter[str]]
@@ -120,6 +120,8 @@ def _completed(filling: _Filling, pool: list[str]) -> bool:
         lacks = round(filling.room[split])
         chosen = smallest_sum([filling.personas[persona].total() for persona in pool], lacks)
         if chosen is None:
+            for persona in pool:  # so that it shows what is missing
+                filling.assign(persona, split)
             return False
         for persona in [pool[place] for place in chosen]:
             filling.assign(persona, split)
