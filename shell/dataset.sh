@@ -8,7 +8,7 @@
 #   OUT=dataset       the folder for all files      YES=1       don't ask before the first call
 #   JUDGE=MODEL       another model that votes      VOTES=3     votes for each check
 #   BASE_URL, JUDGE_BASE_URL    their servers       JOBS=16     calls in flight
-#   WINDOWS="32k 128k"          history sizes       SEED=0      of every draw
+#   WINDOWS="32k 128k"          history sizes (32k without FILLER)         SEED=0      of every draw
 #   FILLER=FILE       filler records for assemble   PREFERENCES=stereotypical=4,...   candidates for a persona
 #   QUOTAS=FILE       questions wanted of each kind and case (docs/data.md); without it, one for each preference
 #   ATTEMPTS=4        rounds of questions, each about what still lacks one
@@ -22,7 +22,7 @@ if [ $# -lt 2 ] || ! [[ $2 =~ ^[1-9][0-9]*$ && ${ATTEMPTS:-4} =~ ^[1-9][0-9]*$ ]
 fi
 model=$1 n=$2 lines=${3:-$here/pmem/demo/lines.jsonl}
 out=${OUT:-dataset} jobs=${JOBS:-16} judge=${JUDGE:-$model} votes=${VOTES:-3} attempts=${ATTEMPTS:-4} seed=${SEED:-0}
-windows=${WINDOWS:-32k 128k} sizes=${SIZES:-bench=0.2,train=0.72,val=0.08}
+windows=${WINDOWS:-32k${FILLER:+ 128k}} sizes=${SIZES:-bench=0.2,train=0.72,val=0.08}
 pmem=$(command -v pmem || echo "$here/.venv/bin/pmem")
 [ -x "$pmem" ] || { echo "pmem is not installed: run bash shell/quickstart.sh --no-local first" >&2; exit 1; }
 found=$(grep -c . "$lines" || true)

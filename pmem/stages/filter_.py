@@ -76,28 +76,29 @@ def command(
     that lacks a surviving question (with --quota: while a quota is unmet that it counts for, and none is full).
     """
     survival = Survival((*CHECKS, "quota") if quota else CHECKS)
-    count = quotas.Count(quota or quotas.Quotas({}, {}))
+    count = quotas.Count(quota or quotas.Quotas({}, {})) if quota or owed else None
     lacking: list[dict[str, Any]] = []
     sink = pipe.also(owed) if owed else None
 
     def keep(qa: dict[str, Any]) -> str | None:
         faults = fallen(qa, blind_right=blind_right, majority=majority)
-        if faults:
+        if count and faults:
             count.fell(qa)
-        elif (surplus := count.surplus(qa)) and quota:
+        elif count and (surplus := count.surplus(qa)) and quota:
             faults = [("quota", surplus)]
         survival.count(qa, faults)
         return "; ".join(f"{check}: {why}" for check, why in faults) if faults else None
 
     def take_stock() -> None:
-        lacking.extend(count.owed())
+        lacking.extend(count.owed() if count else ())
         if sink:
             sink.write(b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in lacking), len(lacking))
 
     def said() -> str:
-        return "\n\n".join(part for part in (survival.table(explain), unmet(count.rows(lacking))) if part)
+        quota_table = unmet(count.rows(lacking)) if count else ""
+        return "\n\n".join(part for part in (survival.table(explain), quota_table) if part)
 
-    if owed or quota:
+    if count:
         pipe.last = take_stock
         pipe.notes.append(lambda: f"{len(lacking):,} owed")
     pipe.closing = lambda: said() if survival.read else ""
