@@ -22,6 +22,7 @@ COMMANDS = {
     "judge": "Vote on each question: does it pass every check?",
     "filter": "Keep the questions that pass every check.",
     "eval": "Ask a model the questions; score its answers.",
+    "split": "Divide questions into splits by persona.",
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",

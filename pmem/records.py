@@ -290,6 +290,17 @@ class QA(TypedDict):
     provenance: Provenance
 
 
+class Owed(TypedDict):
+    """Something in a persona's histories that lacks a surviving question; `asked`: how many it has had."""
+
+    type: Literal["owed"]
+    id: str
+    persona_id: str
+    case: Case
+    kind: Kind
+    asked: int
+
+
 class OptionLikelihood(TypedDict):
     """Natural log-likelihood of one option, summed over its tokens; `none`: the same without a history."""
 
@@ -404,4 +415,4 @@ class ErrorRecord(TypedDict):
     raw: str | None
 
 
-Record = Persona | Conversation | Filler | History | QA | Result | Memory | Metric | Usage | ErrorRecord
+Record = Persona | Conversation | Filler | History | QA | Owed | Result | Memory | Metric | Usage | ErrorRecord

@@ -5,13 +5,11 @@ from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, NoValidReply
 from pmem.choices import LETTERS
+from pmem.dataset import wording
 from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, VERDICT, closed, user
 from pmem.stream.made import together
-
-LONGEST, SHORTEST = 1.3, 0.7
-"""The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
 
 
 class Setup(NamedTuple):
@@ -94,9 +92,8 @@ def _ballot_paper(check: str, n: int, setup: Setup, verdict: str, choice: str | 
 
 def _length_vote(qa: dict[str, Any]) -> dict[str, Any]:
     """A vote by a rule, not a model: does the right option's length give it away?"""
-    lengths = [len(option) for option in qa["options"]]
-    right = lengths.pop(LETTERS.index(qa["gold"]))
-    low, high = SHORTEST * min(lengths), LONGEST * max(lengths)
-    verdict = "pass" if low <= right <= high else "fail"
-    reason = f"the right option has {right} characters, the others {min(lengths)} to {max(lengths)}"
+    wrong = list(qa["options"])
+    right = wrong.pop(LETTERS.index(qa["gold"]))
+    verdict = "fail" if wording.length_tells(right, wrong) else "pass"
+    reason = wording.lengths_in_words(right, wrong)
     return {"check": "form", "n": 0, "judge": LENGTH_RULE, "verdict": verdict, "choice": None, "reason": reason}

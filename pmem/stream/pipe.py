@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
@@ -13,7 +13,7 @@ from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink, Unwritten
-from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
+from pmem.stream.source import CHUNK, Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
 
@@ -33,9 +33,9 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
-    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
-    what it says at the end, of a run without calls.
+    before it; last: what to do once all has been read; usage: a file for `used`, the records of what was asked of each
+    model; batch_out: a file for calls that are left for another time; later: records that need some of these; plan:
+    where it is set, nothing is written but what it says at the end, of a run without calls.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class Pipe:
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None
+        self.last: Callable[[], None] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
         self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
+        self._more: list[Sink] = []
 
     # ---- what stages call -------------------------------------------------------------------------------------
 
@@ -147,6 +149,58 @@ class Pipe:
             if lines:
                 self.out.write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
+
+    def run_twice(
+        self, look: Callable[[Record], None], decide: Callable[[], Callable[[Record], Record | str]], *, reads: str
+    ) -> None:
+        """Show each record to `look`, then make each into what goes out, or drop it for the reason given.
+
+        decide: called once all have been seen, for what makes them. Between the two ways the records lie in a
+        temporary file. `look` may refuse a record (RecordError).
+        """
+        import tempfile
+
+        self._start([reads], None)
+        try:
+            with two_at_most(), tempfile.TemporaryFile() as seen:
+                for entry in (entry for batch in self._entries() for entry in batch):
+                    self._look(entry, look, seen)
+                seen.seek(0)
+                make = decide()
+                while lines := seen.readlines(CHUNK):
+                    self._make_batch(lines, make)
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _make_batch(self, lines: list[bytes], make: Callable[[Record], Record | str]) -> None:
+        """Write what `make` makes of the records of some lines."""
+        kept = []
+        for record in map(orjson.loads, lines):
+            made = make(record)
+            if isinstance(made, str):
+                self._drop(record, made)
+            else:
+                kept.append(orjson.dumps(made))
+        self._pass_on(kept)
+        self.bar.advance(len(lines))
+
+    def _look(self, entry: Entry | Torn, look: Callable[[Record], None], seen: IO[bytes]) -> None:
+        """Show a record and put it by, or reject it."""
+        if isinstance(entry, Torn):
+            self._reject(entry.entry, entry.fault)
+            return
+        try:
+            look(entry.record)
+        except RecordError as fault:
+            self._reject(entry, fault)
+            return
+        seen.write(orjson.dumps(entry.record, option=NEWLINE))
+
+    def also(self, path: str) -> Sink:
+        """One more file to write, which comes to be with the others when all is done."""
+        self._more.append(self._sink(path))
+        return self._more[-1]
 
     def records(self, *, reads: str) -> Iterator[Record]:
         """The checked records, one by one, for a command that ends with `print`: tables, pages."""
@@ -319,6 +373,8 @@ class Pipe:
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        if self.last:
+            self.last()
         for sink in self._sinks():
             if self.later and sink is not self.calls:
                 sink.leave()  # complete or not at all
@@ -357,7 +413,7 @@ class Pipe:
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
-        return [sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink]
+        return [*self._more, *(sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink)]
 
     def _say_summary(self, begin: str = "") -> None:
         self.bar.close()
