@@ -60,7 +60,7 @@ def _json(items: list[Any]) -> str:
 
 
 def _tokens(qa: dict[str, Any]) -> Row:
-    found = {}
+    found: Row = {}
     for window in WINDOWS:
         place = qa["histories"].get(window)
         relevant, filler, distance = (

@@ -104,6 +104,6 @@ def file(record: dict[str, Any], raw_file: str) -> bytes:
         "input_filename": raw_file,
         "num_relevant_tokens": record["relevant_tokens"],
         "num_irrelevant_tokens": record["filler_tokens"],
-        "pmem": {key: value for key, value in record.items() if key not in ("messages", "system")},
+        "pmem": {key: value for key, value in record.items() if key != "messages"} | {"system": None},
     }  # fmt: skip
     return orjson.dumps({"metadata": metadata, "chat_history": said}, option=orjson.OPT_INDENT_2)
