@@ -32,13 +32,13 @@ def command(pipe: Pipe, histories: str | None, personas: str | None, labels: str
     assert pipe.output
     writer = Writer(folder := Folder(pipe.output, force=force), Labels(Path(labels) if labels else None))
     if personas:
-        writer.personas(records((personas,), "persona"))
+        writer.personas(records((personas,), "persona"), personas)
     if histories:
-        writer.histories(records((histories,), "history"))
+        writer.histories(records((histories,), "history"), histories)
 
     def note() -> str:
-        left = [f"window {name} of {count:,} questions" for name, count in sorted(writer.left_out.items())]
-        return f"left out: {', '.join(left)}" if left else ""
+        left = [f"{name} ({count:,} question{'s' * (count != 1)})" for name, count in sorted(writer.left_out.items())]
+        return f"windows left out: {', '.join(left)}" if left else ""
 
     pipe.notes.append(note)
     pipe.fill(folder, writer.question, writer.end, reads="qa")

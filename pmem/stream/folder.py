@@ -17,6 +17,7 @@ class Folder(Sink):
 
     def __init__(self, path: str, *, force: bool = False) -> None:
         self.count = 0
+        self.name = path
         self.target = Path(os.path.realpath(path))
         self.force = force
         self._open: dict[str, IO[bytes]] = {}
@@ -49,7 +50,7 @@ class Folder(Sink):
                 self._open[name] = path.open("xb")
             self._open[name].write(content)
         except FileExistsError:
-            raise OutputError(f"{self.target}: two things are to be written to {name}") from None
+            raise OutputError(f"{self.name}: two things are to be written to {name}") from None
         except OSError as fault:
             raise self._refused(fault) from None
 
@@ -92,4 +93,4 @@ class Folder(Sink):
         return path
 
     def _refused(self, fault: OSError) -> Exception:
-        return OutputError(f"{self.part}: can't be written: {fault.strerror}")
+        return OutputError(f"{self.name}.part: can't be written: {fault.strerror}")

@@ -16,6 +16,8 @@ from pmem.tokens import text_of
 
 FORGET = re.compile(r"Do not remember '(.*)' in memory", re.DOTALL)
 SENSITIVE = "sensitive_info"
+UNKNOWN = "unknown"
+"""The topic of a preference where none is given."""
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "": None}
 
 
@@ -36,7 +38,7 @@ def cells(qa: dict[str, Any], labels: Labels) -> Row:
         else f"Do not remember '{text}' in memory"
         if forgotten
         else text,
-        "topic_preference": qa["topic"] or "",
+        "topic_preference": _topic(qa),
         "conversation_scenario": labels.published("scenario", qa["scenario"]) if qa["scenario"] else "",
         "pref_type": _pref_type(qa, labels),
         "related_conversation_snippet": _json(qa["snippet"]),
@@ -46,6 +48,11 @@ def cells(qa: dict[str, Any], labels: Labels) -> Row:
         "sensitive_info": str(case == "sensitive") if case else "",
         **_tokens(qa),
     }
+
+
+def _topic(qa: dict[str, Any]) -> str:
+    topic = qa["preference"]["topic"] if qa["preference"] else qa["topic"]
+    return "" if topic in (None, UNKNOWN) else str(topic)
 
 
 def _pref_type(qa: dict[str, Any], labels: Labels) -> str:

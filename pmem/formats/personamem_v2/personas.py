@@ -10,11 +10,10 @@ import pmem
 from pmem import lists
 from pmem.draws import fingerprint, make_id
 from pmem.errors import RecordError
+from pmem.formats.personamem_v2.cells import UNKNOWN
 from pmem.formats.personamem_v2.labels import Labels
 from pmem.formats.personamem_v2.layout import KEPT, SOURCE, Row, json_object, sound
 
-UNKNOWN = "unknown"
-"""The topic of a preference where none is given."""
 UNDETERMINED = "und"
 """ISO 639 for a language that isn't known."""
 OWN_COLUMNS = ("persona_id", "raw_persona_file", "short_persona", "expanded_persona")
@@ -105,7 +104,8 @@ def persona(row: Row, block: Block | None, labels: Labels) -> dict[str, Any]:
     kept = {KEPT + column: row[column] for column in OWN_COLUMNS}
     if block:
         own = _block({**record, "labels": kept}, labels)
-        kept |= {RAW + key: _json(value) for key, value in block.items() if key != SCENARIOS and value != own.get(key)}
+        left = {key for key in block if key != SCENARIOS and block[key] != own.get(key)}
+        kept |= {RAW + key: _json(block[key]) for key in sorted(left)}
     return sound("persona", {**record, "labels": kept})
 
 
@@ -220,9 +220,11 @@ def file_of(own_id: str) -> str:
 def content(record: dict[str, Any], labels: Labels) -> bytes:
     """A raw persona file: a block under the persona's number, with
     the published keys; of pmem's own personas, the whole record stands under "pmem"."""
-    kept = record.get("labels", {})
     block = _block(record, labels)
-    block |= {key.removeprefix(RAW): orjson.loads(value) for key, value in kept.items() if key.startswith(RAW)}
+    updates = block.pop("preference_updates")  # stands last in the published files
+    kept = {key: value for key, value in record.get("labels", {}).items() if key.startswith(RAW)}
+    block |= {key.removeprefix(RAW): orjson.loads(value) for key, value in kept.items()}
+    block["preference_updates"] = block.pop("preference_updates", updates)
     if record["provenance"].get("source") != SOURCE:
         block["pmem"] = record
     return orjson.dumps({cells(record)["persona_id"]: block}, option=orjson.OPT_INDENT_2)

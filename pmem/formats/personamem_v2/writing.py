@@ -1,12 +1,15 @@
 """A data set in the layout of PersonaMem-v2: tables, histories, raw personas."""
 
+import contextlib
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pmem.errors import RecordError
+import orjson
+
+from pmem.errors import InputError, RecordError
 from pmem.formats.personamem_v2 import cells, histories, layout, personas
 from pmem.formats.personamem_v2.labels import Labels
 from pmem.formats.personamem_v2.layout import COLUMNS, KEPT, SPLITS, WINDOWS, Row
@@ -29,25 +32,26 @@ class Writer:
         self._used: set[str] = set()
         self.left_out: Counter[str] = Counter()
 
-    def personas(self, records: Iterable[Record]) -> None:
-        """Write raw persona files."""
+    def personas(self, records: Iterable[Record], name: str) -> None:
+        """Write raw persona files. name: the file that the records come from."""
         self._personas = {}
         for record in records:
-            columns = personas.cells(record)
-            name = layout.inside(columns["raw_persona_file"])
-            self._folder.file(name, personas.content(record, self._labels))
+            with _named(name, record):
+                columns = personas.cells(record)
+                content = personas.content(record, self._labels)
+                self._folder.file(layout.inside(columns["raw_persona_file"]), content)
             self._personas[record["id"]] = columns
 
-    def histories(self, records: Iterable[Record]) -> None:
+    def histories(self, records: Iterable[Record], name: str) -> None:
         """Write histories of the two windows that the layout has."""
         self._histories = {}
         for record in records:
             if record["window"] not in WINDOWS:
                 continue
             known = (self._personas or {}).get(record["persona_id"])
-            raw_file = known["raw_persona_file"] if known else ""
-            link = histories.link_of(record)
-            self._folder.file(link, histories.file(record, raw_file))
+            with _named(name, record):
+                link = histories.link_of(record)
+                self._folder.file(link, histories.file(record, known["raw_persona_file"] if known else ""))
             self._histories[record["id"]] = link
 
     def question(self, qa: Record) -> None:
@@ -100,6 +104,15 @@ class Writer:
                 raise RecordError(f"the file of histories holds no {own_id}", reason="schema", pointer=pointer)
         self.left_out.update(window for window in given if window not in WINDOWS)
         return {window: self._histories[own_id] for window, own_id in fitting.items()}
+
+
+@contextlib.contextmanager
+def _named(name: str, record: Record) -> Iterator[None]:
+    """A fault of a record that isn't in the pipe ends the run, with its place."""
+    try:
+        yield
+    except (RecordError, orjson.JSONDecodeError) as fault:
+        raise InputError(f"{name}: {record['id']}: {fault}") from None
 
 
 def _files(found: dict[str, Row] | None) -> set[str]:
