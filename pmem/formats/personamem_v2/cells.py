@@ -105,7 +105,7 @@ def own_folder(qa: dict[str, Any]) -> str:
 def query(cell: str) -> str:
     """The text of `user_query`, a Python dict literal of a message."""
     try:
-        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+        with warnings.catch_warnings(action="ignore"):
             message = ast.literal_eval(cell)
         text = text_of(message["content"])
         text.encode()
