@@ -28,7 +28,8 @@ COMMANDS = {
     "validate": "Check any stream; report every fault.",
     "stats": "Count what is in any stream: kinds, topics, tokens.",
     "annotate": "Sheets for people to judge questions; their agreement.",
-    "import": "Data of other makers to records.",
+    "import": "Read other people's data as records.",
+    "export": "Write records in other people's layouts.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

@@ -48,7 +48,7 @@ def message_text(message: Record) -> str:
 
 def _taste(preference: Record) -> str:
     owner = preference["owner"]
-    notes = [preference["kind"].replace("_", "-")]
+    notes = [preference["kind"].replace("_", "-") if preference["kind"] else "kind not known"]
     notes += [owner["relation"] or owner["who"]] if owner["who"] != "self" else []
     notes += [f"replaces {preference['updates'].split('/')[1]}"] if preference["updates"] else []
     notes += ["to be forgotten"] if preference["forget"] else []
@@ -107,7 +107,9 @@ def _qa(record: Record) -> list[str]:
         mark = click.style("right", fg="green", bold=True) if right else made.get(option, "wrong").replace("_", " ")
         lines += ["", f"{letter}  ({mark})", _wrapped(option, "   ")]
     for window, place in record["histories"].items():
-        lines += ["", f"in {window} history {place['id']}, {place['distance_tokens'] or 0:,} tokens before its end"]
+        distance = place["distance_tokens"]
+        far = "" if distance is None else f", {distance:,} tokens before its end"
+        lines += ["", f"in {window} history {place['id']}{far}"]
     return lines + _votes(record["votes"])
 
 
