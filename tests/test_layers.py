@@ -9,7 +9,6 @@ import click
 import pytest
 
 from pmem.cli import COMMANDS, main
-from pmem.stages.import_ import FORMATS
 
 PACKAGE = Path(__file__).parent.parent / "pmem"
 LEVELS = (
@@ -108,10 +107,11 @@ def test_help_is_complete_and_true(name: str) -> None:
         assert not isinstance(option, click.Option) or option.help, option.name
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_help_of_formats_is_complete_and_true(name: str) -> None:
-    group = main.get_command(click.Context(main), "import")  # type: ignore[attr-defined]
-    command = group.get_command(click.Context(group), name)
-    assert command.help.splitlines()[0] == FORMATS[name]
-    assert "Example" in command.epilog
-    assert all(option.help for option in command.params if isinstance(option, click.Option))
+@pytest.mark.parametrize("title", ["import", "export"])
+def test_help_of_formats_is_complete_and_true(title: str) -> None:
+    group = main.get_command(click.Context(main), title)  # type: ignore[attr-defined]
+    for name, member in group.members.items():
+        command = group.get_command(click.Context(group), name)
+        assert command.help.splitlines()[0] == member.help
+        assert "Example" in command.epilog
+        assert all(option.help for option in command.params if isinstance(option, click.Option))
