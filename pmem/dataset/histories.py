@@ -220,7 +220,9 @@ def _session(part: Part, start: int, token_start: int, date: datetime.date) -> d
         "scenario": record["scenario"] if told else None,
         "topic": record["topic"] if told else None,
     }
-    return {**session, "secrets": record["secrets"]} if told and record["secrets"] else session
+    if told and record["secrets"]:
+        session["secrets"] = record["secrets"]
+    return {**session, "image": record["image"]} if "image" in record else session
 
 
 def _dates(count: int, draw: Draw) -> list[datetime.date]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pmem.backends.model import Invalid, Model
 from pmem.choices import LETTERS
+from pmem.dataset.privacy import check_private
 from pmem.draws import Draw, make_id
 from pmem.lists import languages
 from pmem.prompts import Prompts, describe
@@ -92,9 +93,14 @@ async def _question(histories: list[dict[str, Any]], target: Target, setup: Setu
     wrong = _wrong_secret(target, histories[0], setup.seed)
     fields = _fields(histories[0], target, wrong)
     brief = setup.prompts.render(names[1], **fields)
-    snippet = _snippet(histories[0], target)
-    prompt = setup.prompts.render(names[0], snippet=describe.transcript(snippet), case_brief=brief, **fields)
-    asked = await setup.model.chat(user(prompt), call=f"{place}/query", n=setup.attempt, schema=QUERY)
+    prompt = setup.prompts.render(names[0], snippet=_excerpt(histories[0], target), case_brief=brief, **fields)
+    asked = await setup.model.chat(
+        user(prompt),
+        call=f"{place}/query",
+        n=setup.attempt,
+        schema=QUERY,
+        accept=lambda reply: check_private([reply["query"]]),
+    )
     query = asked.parsed["query"]
     prompt = setup.prompts.render(names[2], query=query, form=setup.prompts.render("qa/form"), **fields)
     reply = await setup.model.chat(
@@ -125,7 +131,7 @@ async def _question(histories: list[dict[str, Any]], target: Target, setup: Setu
         "distractors": [{"text": texts[name], "made": made} for name, made in MADE[target.case].items()],
         "options": options,
         "gold": LETTERS[options.index(texts["right"])],
-        "snippet": snippet,
+        "snippet": _snippet(histories[0], target),
         "histories": {history["window"]: _reference(history, target) for history in histories},
         "split": None,
         "votes": [],
@@ -177,9 +183,10 @@ def _wrong_secret(target: Target, history: dict[str, Any], seed: int) -> str:
 def _check_options(texts: dict[str, str], target: Target, wrong: str) -> None:
     if len(set(texts.values())) < len(texts):
         raise Invalid("two of the four replies are the same")
-    if not target.secret:
+    value = target.secret["value"] if target.secret else ""
+    check_private(texts.values(), [value, wrong] if value else [])
+    if not value:
         return
-    value = target.secret["value"]
     if value in texts["right"]:
         raise Invalid("the right reply repeats the private detail")
     if value not in texts["repeats_secret"] or wrong not in texts["wrong_secret"]:
@@ -198,6 +205,15 @@ def _snippet(history: dict[str, Any], target: Target) -> list[dict[str, Any]]:
         for session in _sessions(history, target)
         for message in history["messages"][session["start"] : session["end"]]
     ]
+
+
+def _excerpt(history: dict[str, Any], target: Target) -> str:
+    """The same as a text to quote."""
+    told = []
+    for session in _sessions(history, target):
+        messages = history["messages"][session["start"] : session["end"]]
+        told.append(describe.transcript(messages, session.get("image", {}).get("caption", "")))
+    return "\n\n".join(told)
 
 
 def _reference(history: dict[str, Any], target: Target) -> dict[str, Any]:

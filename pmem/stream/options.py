@@ -46,6 +46,11 @@ histories_option = click.option(
 )
 
 
+def images_option(text: str) -> Callable[[F], F]:
+    """`--images DIR`, with its help."""
+    return click.option("--images", type=click.Path(exists=True, file_okay=False), metavar="DIR", help=text)
+
+
 OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out")
 
 
