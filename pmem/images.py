@@ -18,7 +18,7 @@ class Image(NamedTuple):
 
     file: str
     caption: str
-    topics: list[str]
+    topics: tuple[str, ...]
 
 
 def manifest(folder: Path) -> list[Image]:
@@ -61,7 +61,7 @@ def _image(folder: Path, line: bytes, place: str) -> Image:
         _kind(folder, entry["file"])
     except ValueError as fault:
         raise PmemError(f"{place}: {fault}") from None
-    return Image(entry["file"], entry["caption"].strip(), topics)
+    return Image(entry["file"], entry["caption"].strip(), tuple(topics))
 
 
 def data_url(folder: Path, file: str) -> str:
