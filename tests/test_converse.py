@@ -231,7 +231,7 @@ def test_after_all_attempts_it_is_rejected_with_the_reason() -> None:
     fault = result.failures[0].fault
     assert not result.records
     assert fault.message == (
-        "no implicit conversation in 2 attempts: 1 of 1 votes against it: stated outright: it says so"
+        "no implicit conversation in 2 attempts: 1 of 1 votes not for it: stated outright: it says so"
     )
     assert fault.call == "converse/p-0000000000000001/s01/1"
     assert len(author.calls) == 4
@@ -244,12 +244,12 @@ def test_unreadable_votes_are_no_votes_for_it() -> None:
         return PASS if call.split("/")[3] == "0" else "I'd say yes"
 
     result, _ = made(persona([preference()]), say, votes=2)
-    assert "1 of 2 votes against it: author: no valid reply" in result.failures[0].fault.message
+    assert "1 of 2 votes not for it: author: no valid reply" in result.failures[0].fault.message
 
 
 def test_a_tie_is_no_majority_and_inference_counts_too() -> None:
     vote = {"check": "implicit", "n": 0, "judge": "j", "choice": None, "reason": "r"}
-    assert why_not([{**vote, "verdict": "pass"}, {**vote, "verdict": "fail"}]) == "1 of 2 votes against it: r"
+    assert why_not([{**vote, "verdict": "pass"}, {**vote, "verdict": "fail"}]) == "1 of 2 votes not for it: r"
     assert why_not([{**vote, "verdict": "pass"}] * 2 + [{**vote, "verdict": "unclear"}]) is None
     unclear = {**PASS, "inferable": "no"}
     result, _ = made(

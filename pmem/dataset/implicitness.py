@@ -97,5 +97,5 @@ def why_not(votes: list[dict[str, Any]]) -> str | None:
     """None if more than half of all votes say pass (unclear ones count among all), else the count and a reason."""
     if passes(votes):
         return None
-    against = [vote for vote in votes if vote["verdict"] != "pass"]
-    return f"{len(against)} of {len(votes)} votes against it: {against[0]['reason']}"
+    against = sorted((vote for vote in votes if vote["verdict"] != "pass"), key=lambda vote: str(vote["verdict"]))
+    return f"{len(against)} of {len(votes)} votes not for it: {against[0]['reason']}"  # "fail" before "unclear"
