@@ -50,7 +50,7 @@ async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> di
     """One conversation: written, and if judges are asked, written anew until they find it implicit."""
     short = plan.item.removeprefix(f"{persona['id']}/").replace("/", "-")
     call = f"converse/{persona['id']}/{short}"
-    if not setup.judging.votes or plan.event == "asks_to_forget":  # a request to forget names the matter
+    if not _is_judged(plan, setup):
         return await _written(persona, plan, setup, call, 0)
     why: str | None = ""
     for attempt in range(setup.attempts):
@@ -60,6 +60,11 @@ async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> di
             messages = record.pop("messages")
             return {**record, "votes": votes, "messages": messages}
     raise ModelError(f"no implicit conversation in {setup.attempts} attempts: {why}", call=f"{call}/{attempt}")
+
+
+def _is_judged(plan: Plan, setup: Setup) -> bool:
+    """Whether judges vote on it. A request to forget names the matter."""
+    return setup.judging.votes > 0 and plan.event != "asks_to_forget"
 
 
 @cache
@@ -78,6 +83,7 @@ async def _written(persona: dict[str, Any], plan: Plan, setup: Setup, call: str,
         schema=_reply(plan.turns),
         accept=lambda reply: _check(reply["turns"], plan),
     )
+    used = [*names, "judge/implicit"] if _is_judged(plan, setup) else names
     return {
         "type": "conversation",
         "id": _conversation_id(plan.item, setup.seed),
@@ -92,7 +98,7 @@ async def _written(persona: dict[str, Any], plan: Plan, setup: Setup, call: str,
         **({"image": {"file": plan.image.file, "caption": plan.image.caption}} if plan.image else {}),
         "persona": {key: persona[key] for key in ("id", "name", "language", "summary")},
         **({"labels": persona["labels"]} if "labels" in persona else {}),
-        "provenance": setup.prompts.provenance("converse", setup.model.name, setup.seed, names),
+        "provenance": setup.prompts.provenance("converse", setup.model.name, setup.seed, used),
         "messages": _messages(reply.parsed["turns"], plan, setup.album),
     }
 
