@@ -102,6 +102,13 @@ class Secret(TypedDict):
     value: str
 
 
+class Photo(TypedDict):
+    """An image that the user sends along: its path below the folder of images, and what it shows."""
+
+    file: str
+    caption: str
+
+
 class PersonaCard(TypedDict):
     """A persona in short, carried along by the records made from it."""
 
@@ -159,6 +166,17 @@ class Message(TypedDict):
     content: str | list[ContentPart]
 
 
+class Vote(TypedDict):
+    """What one judge call (`n`, from 0) says about one check. `choice`: a letter (blind, distractors)."""
+
+    check: Check
+    n: int
+    judge: str
+    verdict: Verdict
+    choice: str | None
+    reason: str | None
+
+
 class Conversation(TypedDict):
     """A persona's chat in which one preference shows. `after`: ids of conversations that come before it."""
 
@@ -172,7 +190,9 @@ class Conversation(TypedDict):
     topic: str
     languages: list[str]
     secrets: list[Secret]
+    image: NotRequired[Photo]
     persona: PersonaCard
+    votes: NotRequired[list[Vote]]
     labels: NotRequired[Labels]
     provenance: Provenance
     messages: list[Message]
@@ -205,6 +225,7 @@ class Session(TypedDict):
     scenario: Scenario | None
     topic: str | None
     secrets: NotRequired[list[Secret]]
+    image: NotRequired[Photo]
 
 
 class Dropped(TypedDict):
@@ -251,17 +272,6 @@ class HistoryRef(TypedDict):
     distance_tokens: int | None
     relevant_tokens: int | None
     filler_tokens: int | None
-
-
-class Vote(TypedDict):
-    """What one judge call (`n`, from 0) says about one check. `choice`: a letter (blind, distractors)."""
-
-    check: Check
-    n: int
-    judge: str
-    verdict: Verdict
-    choice: str | None
-    reason: str | None
 
 
 class QA(TypedDict):

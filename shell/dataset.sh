@@ -10,6 +10,7 @@
 #   BASE_URL, JUDGE_BASE_URL    their servers       JOBS=16     calls in flight
 #   WINDOWS="32k 128k"          history sizes (32k without FILLER)         SEED=0      of every draw
 #   FILLER=FILE       filler records for assemble   PREFERENCES=stereotypical=4,...   candidates for a persona
+#   IMPLICITNESS=1    votes on whether a conversation keeps its preference between the lines      IMAGES=DIR  photos
 #   QUOTAS=FILE       questions wanted of each kind and case (docs/data.md); without it, one for each preference
 #   ATTEMPTS=4        rounds of questions, each about what still lacks one
 #   SIZES=bench=0.2,train=0.72,val=0.08             numbers of questions, or shares, of the splits
@@ -17,11 +18,11 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ $# -lt 2 ] || ! [[ $2 =~ ^[1-9][0-9]*$ && ${ATTEMPTS:-4} =~ ^[1-9][0-9]*$ ]]; then
-  sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
 model=$1 n=$2 lines=${3:-$here/pmem/demo/lines.jsonl}
-out=${OUT:-dataset} jobs=${JOBS:-16} judge=${JUDGE:-$model} votes=${VOTES:-3} attempts=${ATTEMPTS:-4} seed=${SEED:-0}
+out=${OUT:-dataset} jobs=${JOBS:-16} judge=${JUDGE:-$model} votes=${VOTES:-3} implicitness=${IMPLICITNESS:-1} attempts=${ATTEMPTS:-4} seed=${SEED:-0}
 windows=${WINDOWS:-32k${FILLER:+ 128k}} sizes=${SIZES:-bench=0.2,train=0.72,val=0.08}
 pmem=$(command -v pmem || echo "$here/.venv/bin/pmem")
 [ -x "$pmem" ] || { echo "pmem is not installed: run bash shell/quickstart.sh --no-local first" >&2; exit 1; }
@@ -30,7 +31,7 @@ found=$(grep -c . "$lines" || true)
 
 # What was made with other settings is not to be mixed with what is to come.
 settings="model $model, judge $judge, votes $votes, $n personas of $lines, windows $windows, filler ${FILLER:--}"
-settings+=", preferences ${PREFERENCES:--}, seed $seed"
+settings+=", preferences ${PREFERENCES:--}, implicitness $implicitness, images ${IMAGES:--}, seed $seed"
 if [ -e "$out/settings" ] && [ "$(cat "$out/settings")" != "$settings" ]; then
   printf '%s holds what was made with other settings:\n  %s\nnow:\n  %s\nName another folder (OUT=...).\n' \
     "$out" "$(cat "$out/settings")" "$settings" >&2
@@ -41,9 +42,9 @@ if [ ! -e "$out/settings" ] && [ -z "${YES-}" ]; then
   # Per persona, at the default settings: a profile, 5 kinds of preferences, updates, one check; then of the 16
   # candidates with their 2 updates all at most become conversations, plus 2 forget requests; a question for each
   # preference or chain and 2 secrets, in 2 calls each; votes on each: 4 blind ones, and on 4 checks and 3 options.
-  round=$((n * 18 * (2 + 4 + 7 * votes)))
-  echo "$model, $n personas: at most about $((n * 28 + round)) calls before retries ($((n * 8)) for personas, $((n * 20))"
-  echo "conversations, $round for questions and votes); each of up to $((attempts - 1)) further rounds asks again about"
+  round=$((n * 18 * (2 + 4 + 7 * votes))) read=$((n * 18 * implicitness))
+  echo "$model, $n personas: at most about $((n * 28 + read + round)) calls before retries ($((n * 8)) for personas,"
+  echo "$((n * 20)) for conversations and $read for votes on them, $round for questions and votes); each of up to $((attempts - 1)) further rounds asks again about"
   echo "what fell. Answers are cached. Output: $out/"
   read -r -p "Go on? [y/N] " answer
   [[ $answer == [yY]* ]] || exit 1
@@ -68,7 +69,8 @@ voter+=(${server:+--base-url "$server"})
 
 step personas personas "$lines" --limit "$n" "${writer[@]}" --dropped "$out/dropped-preferences.jsonl" \
   ${PREFERENCES:+--preferences "$PREFERENCES"}
-step conversations converse "$out/personas.jsonl" "${writer[@]}"
+step conversations converse "$out/personas.jsonl" "${writer[@]}" ${IMAGES:+--images "$IMAGES"} \
+  --implicitness "$implicitness" --judge-model "$judge" ${server:+--judge-base-url "$server"}
 # shellcheck disable=SC2086 - windows are words
 step histories assemble "$out/conversations.jsonl" --seed "$seed" $(printf -- '--window %s ' $windows) \
   ${FILLER:+--filler "$FILLER"}

@@ -172,4 +172,5 @@ def _session(part: Part | Dialogue, place: dict[str, Any]) -> dict[str, Any]:
     record = part.record
     about = {name: record[name] for name in ("event", "preference", "scenario", "topic")}
     secrets = {"secrets": record["secrets"]} if record["secrets"] else {}
-    return {"id": record["id"], "what": "conversation", **place, **about, **secrets}
+    image = {"image": record["image"]} if "image" in record else {}
+    return {"id": record["id"], "what": "conversation", **place, **about, **secrets, **image}

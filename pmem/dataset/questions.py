@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pmem.backends.model import Invalid, Model
 from pmem.choices import LETTERS
 from pmem.dataset import targets, wording
+from pmem.dataset.privacy import check_private
 from pmem.dataset.targets import Shown, Target
 from pmem.draws import Draw, make_id
 from pmem.lists import languages
@@ -72,8 +73,7 @@ async def _question(shown: Shown, attempt: int, setup: Setup) -> dict[str, Any]:
     wrong = _wrong_secret(target, histories[0], setup.seed)
     fields = _fields(histories[0], target, wrong)
     brief = setup.prompts.render(names[1], **fields)
-    snippet = _snippet(histories[0], target)
-    prompt = setup.prompts.render(names[0], snippet=describe.transcript(snippet), case_brief=brief, **fields)
+    prompt = setup.prompts.render(names[0], snippet=_excerpt(histories[0], target), case_brief=brief, **fields)
     if attempt:
         names.append("qa/again")
         prompt += "\n" + setup.prompts.render("qa/again", number=attempt + 1)
@@ -114,7 +114,7 @@ async def _question(shown: Shown, attempt: int, setup: Setup) -> dict[str, Any]:
         "distractors": [{"text": texts[name], "made": made} for name, made in MADE[target.case].items()],
         "options": options,
         "gold": LETTERS[options.index(texts["right"])],
-        "snippet": snippet,
+        "snippet": _snippet(histories[0], target),
         "histories": {history["window"]: _reference(history, target) for history in histories},
         "split": None,
         "votes": [],
@@ -166,6 +166,7 @@ def _wrong_secret(target: Target, history: dict[str, Any], seed: int) -> str:
 def _check_query(query: str, target: Target) -> None:
     if fault := wording.artefact(query):
         raise Invalid(f"the request {fault}")
+    check_private([query])
     if target.secret:
         if wording.leaks_value(query, target.secret["value"]):
             raise Invalid("the request holds the private detail")
@@ -181,14 +182,15 @@ def _check_options(texts: dict[str, str], target: Target, wrong: str) -> None:
             raise Invalid(f"{name} {fault}")
     if wording.same(texts.values()):
         raise Invalid("two of the four replies are the same")
+    value = target.secret["value"] if target.secret else ""
+    check_private(texts.values(), [value, wrong] if value else [])
     others = [texts[name] for name in MADE[target.case]]
     if wording.length_tells(texts["right"], others):
         raise Invalid(wording.lengths_in_words(texts["right"], others))
     if wording.form_tells(texts["right"], others):
         raise Invalid("the right reply differs from all others in form (list or prose, one paragraph or several)")
-    if not target.secret:
+    if not value:
         return
-    value = target.secret["value"]
     if wording.leaks_value(texts["right"], value):
         raise Invalid("the right reply repeats the private detail")
     if value not in texts["repeats_secret"] or wrong not in texts["wrong_secret"]:
@@ -207,6 +209,15 @@ def _snippet(history: dict[str, Any], target: Target) -> list[dict[str, Any]]:
         for session in _sessions(history, target)
         for message in history["messages"][session["start"] : session["end"]]
     ]
+
+
+def _excerpt(history: dict[str, Any], target: Target) -> str:
+    """The same as a text to quote."""
+    told = []
+    for session in _sessions(history, target):
+        messages = history["messages"][session["start"] : session["end"]]
+        told.append(describe.transcript(messages, session.get("image", {}).get("caption", "")))
+    return "\n\n".join(told)
 
 
 def _reference(history: dict[str, Any], target: Target) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lists as TOML files beside this one: what data are drawn from (demographics, languages, topics, scenarios), labels.
+"""Lists as TOML files beside this one: what data are drawn from, where secrets occur, published labels.
 
 What these functions return is cached and shared: read it, don't change it.
 """
@@ -34,8 +34,13 @@ def topics() -> dict[str, list[str]]:
 
 
 def scenarios() -> dict[str, dict[str, Any]]:
-    """Scenarios by name: title, weight, suits, owners, brief, and needs where something must be at hand."""
+    """Scenarios by name: title, weight, suits, owners, brief; turns and needs where there are conditions."""
     return load("scenarios")
+
+
+def secrets() -> dict[str, list[str]]:
+    """Scenarios in which a secret of a kind would really occur, by its kind."""
+    return load("secrets")
 
 
 @cache

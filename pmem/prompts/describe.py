@@ -30,11 +30,18 @@ def whose(preference: dict[str, Any]) -> str:
     return "it is the user's own"
 
 
-def transcript(messages: list[dict[str, Any]]) -> str:
-    """Messages as a text to quote, speaker by speaker."""
+def transcript(messages: list[dict[str, Any]], caption: str = "") -> str:
+    """Messages as a text to quote, speaker by speaker. caption: what an image in them shows."""
+    from pmem.images import in_words
     from pmem.tokens import text_of
 
-    return "\n\n".join(f"{message['role'].capitalize()}: {text_of(message['content'])}" for message in messages)
+    told = []
+    for message in messages:
+        content = message["content"]
+        images = [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
+        text = "\n".join([text_of(content), *(in_words(caption) for _ in images)])
+        told.append(f"{message['role'].capitalize()}: {text}")
+    return "\n\n".join(told)
 
 
 def options(texts: list[str]) -> str:

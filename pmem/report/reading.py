@@ -42,8 +42,9 @@ def _said(messages: Iterable[Record]) -> list[str]:
 def message_text(message: Record) -> str:
     """A message as text; a line stands for each image."""
     content = message["content"]
-    images = 0 if isinstance(content, str) else sum(part["type"] == "image_url" for part in content)
-    return text_of(content) + "\n[image]" * images
+    parts = [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
+    urls = [part["image_url"]["url"] for part in parts]
+    return "\n".join([text_of(content), *("[image]" if url.startswith("data:") else f"[image {url}]" for url in urls)])
 
 
 def _taste(preference: Record) -> str:
@@ -75,7 +76,8 @@ def _conversation(record: Record) -> list[str]:
     if record["preference"]:
         lines.append(_wrapped(f"shows: {_taste(record['preference'])}"))
     lines += [f"secret: {one['kind'].replace('_', ' ')}: {one['value']}" for one in record["secrets"]]
-    return lines + _said(record["messages"])
+    lines += [_wrapped(f"photo: {record['image']['caption']}")] if "image" in record else []
+    return lines + _said(record["messages"]) + _votes(record.get("votes", []))
 
 
 def _history(record: Record) -> list[str]:

@@ -47,6 +47,11 @@ histories_option = click.option(
 )
 
 
+def images_option(text: str) -> Callable[[F], F]:
+    """`--images DIR`, with its help."""
+    return click.option("--images", type=click.Path(exists=True, file_okay=False), metavar="DIR", help=text)
+
+
 def keep_apart(ctx: click.Context) -> None:
     """Usage error if two outputs are one file, or if one is to be written where an input stands.
 
