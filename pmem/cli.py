@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
+    "audit": "Find what a cheater who never saw the history could exploit.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that
@@ -97,7 +98,7 @@ def _ending_well() -> Iterator[None]:
     context_settings={"auto_envvar_prefix": "PMEM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can be set in pmem.toml or as PMEM_<COMMAND>_<OPTION>. "
     "Exit status: 0 done, 1 stopped by an error, 2 wrong usage, 3 done but some records were rejected, "
-    "4 not done since some are left for later, 130 interrupted.",
+    "4 not done since some are left for later, 5 an audit isn't passed, 130 interrupted.",
 )
 @click.version_option(pmem.__version__, prog_name="pmem", message="%(prog)s %(version)s")
 def main() -> None:

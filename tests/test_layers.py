@@ -16,7 +16,7 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("dataset", "evaluation", "report"),
+    ("audit", "dataset", "evaluation", "report"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records", "turns"),
@@ -34,6 +34,10 @@ HEAVY = (
     "jsonschema",
     "asyncio",
     "tqdm",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "statsmodels",
 )
 CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
 

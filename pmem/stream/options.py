@@ -46,7 +46,7 @@ histories_option = click.option(
 )
 
 
-OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out")
+OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out", "json", "calibration")
 
 
 def keep_apart(ctx: click.Context) -> None:

@@ -34,7 +34,8 @@ class Pipe:
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
     before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
-    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
+    are left for another time; later: records that need some of these; ending: what remains to be done once all records
+    are through, before outputs are complete (not where some are left for later, and not under a plan); plan: where it is set, nothing is written but
     what it says at the end, of a run without calls.
     """
 
@@ -59,6 +60,7 @@ class Pipe:
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None
+        self.ending: Callable[[], None] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
@@ -160,9 +162,13 @@ class Pipe:
 
     def print(self, text: str) -> None:
         """Write text instead of records, and end the run."""
-        del self.counts["out"]
-        self.out.write(text.encode() + b"\n")
+        self.say(text)
         self._finish()
+
+    def say(self, text: str) -> None:
+        """Write text instead of records."""
+        self.counts.pop("out", None)
+        self.out.write(text.encode() + b"\n")
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -318,6 +324,8 @@ class Pipe:
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        if self.ending and not (self.later or self.plan):
+            self.ending()
         for sink in self._sinks():
             if self.later and sink is not self.calls:
                 sink.leave()  # complete or not at all

@@ -1,0 +1,97 @@
+"""`filter --balance`: which questions of one half of the personas to drop, and where their right options should stand.
+
+Every question gets a weight by raking (W. E. Deming and F. F. Stephan, 1940): by each cue in turn, those whose right
+option has the same rank are scaled to their equal share, until all shares are equal. Questions are then kept in
+proportion to their weights, so that whatever the cues have to do with each other stays as it is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pmem.audit.audit import strata_of_sizes
+from pmem.audit.corpus import Corpus, Flags, Floats, Ints, Layout
+from pmem.audit.cues import cues, places, words
+from pmem.choices import LETTERS
+from pmem.draws import Draw
+
+CUES = {"characters": "length", "overlap": "overlap", "likeness": "odd one out", "rarity": "generic"}
+"""The cues that are balanced, and what they are called; position is balanced by shuffling."""
+LEAST = 100
+"""Questions of one case: fewer are left as they are, since chance alone makes their ranks uneven."""
+ROUNDS = 200
+
+
+class Plan(NamedTuple):
+    """What becomes of the questions, by number. why: reasons of those that are dropped; letters: where the right
+    option goes, of those that are kept; left: cases with too few to balance, with their numbers."""
+
+    why: dict[int, str]
+    letters: dict[int, str]
+    left: dict[str, int]
+
+
+def planned(corpus: Corpus, seed: int) -> Plan:
+    """Balance the collected questions, case by case (and number of options by number of options)."""
+    layout = corpus.layout()
+    plan = Plan({}, {}, {})
+    if not len(layout.count):
+        return plan
+    values = cues(corpus, layout, words(corpus))
+    for case, count, members in strata_of_sizes(layout):
+        draw = Draw(seed, f"{case}/{count}", "balance")
+        if len(members) < LEAST:
+            plan.left[case] = plan.left.get(case, 0) + len(members)
+            continue
+        at = {name: _ranks(values[cue][members], layout.gold[members], draw) for cue, name in CUES.items()}
+        keep = kept(raked(at, count), draw)
+        plan.why.update(_reasons(members[~keep], {name: ranks[~keep] for name, ranks in at.items()}, at, case, count))
+        order = draw.shuffled(members[keep].tolist())
+        first = draw.below(count)  # what is over after equal shares falls to other letters in every case
+        plan.letters.update({number: LETTERS[(first + place) % count] for place, number in enumerate(order)})
+    return plan
+
+
+def _ranks(values: Floats, gold: Ints, draw: Draw) -> Ints:
+    """The right option's rank by a cue, from 0; drawn where several options stand level."""
+    less, equal = places(values, gold)
+    return np.array([low + draw.below(level) for low, level in zip(less.tolist(), equal.tolist(), strict=True)])
+
+
+def raked(at: dict[str, Ints], count: int) -> Floats:
+    """A weight from 0 to 1 for each question: by every cue, all `count` ranks of the right option weigh the same.
+
+    All weights are 0 where a rank never occurs: dropping can't make it.
+    """
+    number = len(next(iter(at.values())))
+    weights = np.ones(number)
+    if any(len(np.unique(ranks)) < count for ranks in at.values()):
+        return np.zeros(number)
+    for _ in range(ROUNDS):
+        before = weights.copy()
+        for ranks in at.values():
+            totals = np.bincount(ranks, weights=weights, minlength=count)
+            weights *= (weights.sum() / count / totals)[ranks]
+        if np.allclose(weights, before, rtol=1e-6):
+            break
+    return np.asarray(weights / weights.max())
+
+
+def kept(weights: Floats, draw: Draw) -> Flags:
+    """A draw in proportion to weights. It is systematic: among questions of like weights, the right share stays."""
+    mixed = np.array(draw.shuffled(range(len(weights))), np.int64)
+    order = mixed[np.argsort(weights[mixed].round(9), kind="stable")]
+    ends = np.floor(np.cumsum(weights[order]) + draw.below(1_000_000) / 1_000_000)
+    chosen = np.zeros(len(weights), bool)
+    chosen[order] = np.diff(ends, prepend=0) > 0
+    return chosen
+
+
+def _reasons(dropped: Ints, ranks: dict[str, Ints], at: dict[str, Ints], case: str, count: int) -> dict[int, str]:
+    """Question -> the cue by which its right option has the most frequent rank, in words."""
+    shares = {name: np.bincount(values, minlength=count) / len(values) for name, values in at.items()}
+    found = {}
+    for place, number in enumerate(dropped.tolist()):
+        share, name, rank = max((shares[name][ranks[name][place]], name, ranks[name][place]) for name in CUES.values())
+        found[number] = f"balance: {name}: the right option has rank {rank + 1} of {count} in {share:.0%} ({case})"
+    return found
