@@ -75,7 +75,7 @@ def _said(found: dict[str, Any]) -> list[str]:
         where = "" if one["case"] == ALL else f" of case {one['case']}"
         rule = f" ({one['rule']})" if one["rule"] else ""
         lines.append(
-            f"fails: {one['strategy']}{rule} is right in {one['accuracy']:.1%} of {one["questions"]:,} questions "
+            f"fails: {one['strategy']}{rule} is right in {one['accuracy']:.1%} of {one['questions']:,} questions"
             f"{where}, chance is {one['chance']:.1%}; p = {one['p']:.2g}"
         )
     few = sorted({one["case"] for one in unsure if one["accuracy"] is None})

@@ -1,12 +1,15 @@
 """`pmem filter`: keeps the questions that pass every check."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pmem.dataset.verdicts import BLIND_RIGHT, CHECKS, MAJORITY, fallen
-from pmem.stream.options import stream_options
+from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
+
+if TYPE_CHECKING:
+    from pmem.audit.balancer import Balancer
 
 
 class Survival:
@@ -41,26 +44,76 @@ class Survival:
         return "\n".join([*lines, f"{'kept':<12} {left:>29,}{share}"])
 
 
+def shares_of(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """CHECK=SHARE of each --pass."""
+    found = {}
+    for one in given:
+        check, _, share = one.partition("=")
+        if check not in CHECKS[1:]:
+            hint = "; the blind tries have --blind-right" if check == "blind" else ""
+            raise click.BadParameter(f"'{check}' is none of {', '.join(CHECKS[1:])}{hint}.")
+        try:
+            found[check] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"'{one}' names no share: expected {check}=0.8, say.") from None
+        if not 0 <= found[check] < 1:
+            raise click.BadParameter(f"{one}: a share is from 0 to less than 1 (more than it must pass).")
+    return found
+
+
 @click.command(epilog="Example: pmem filter judged.jsonl --dropped dropped.jsonl --explain -o questions.jsonl")
 @stream_options(drops=True)
 @click.option("--blind-right", type=click.IntRange(min=0), default=BLIND_RIGHT, show_default=True,
               help="At most so many of the four blind tries may be right.")  # fmt: skip
 @click.option("--majority", type=click.FloatRange(0, 1, max_open=True), default=MAJORITY, show_default=True,
               help="More than this share of a check's votes must pass.")  # fmt: skip
+@click.option("--pass", "shares", multiple=True, callback=shares_of, metavar="CHECK=SHARE",
+              help="--majority of one check, e.g. leak=0.8 (repeatable).")  # fmt: skip
+@click.option("--balance", is_flag=True, help="Even out, on half of the personas, what `pmem audit` finds (see its docs).")
+@seed_option
 @click.option("--explain", is_flag=True, help="Show one example question for each check that something fell at.")
-def command(pipe: Pipe, blind_right: int, majority: float, explain: bool) -> None:
+def command(
+    pipe: Pipe,
+    blind_right: int,
+    majority: float,
+    shares: dict[str, float],
+    balance: bool,
+    seed: int,
+    explain: bool,
+) -> None:
     """Keep the questions that pass every check.
 
     Reads judged questions; passes on, unchanged, those that pass all six checks by the votes in the record. What
     falls goes to --dropped with its reasons (the exit status stays 0), and a table on stderr shows how many fell
     where: `fell here` counts a question at its first failed check, `failed it` at every one.
+
+    --balance: of the kept ones, on one half of the personas (by seed), drops questions until the right option's rank
+    by length, by words of the query, by likeness to the others and by commonness of words is even in each case, puts
+    right options evenly on letters, and marks what it touched with the label `balanced`. `pmem audit` then reads the
+    other half.
     """
     survival = Survival()
+    balancer = _balancer(seed) if balance else None
 
     def keep(qa: dict[str, Any]) -> str | None:
-        faults = fallen(qa, blind_right=blind_right, majority=majority)
+        faults = fallen(qa, blind_right=blind_right, majority=majority, shares=shares)
         survival.count(qa, faults)
+        if balancer and not faults:
+            balancer.note(qa)
         return "; ".join(f"{check}: {why}" for check, why in faults) if faults else None
 
-    pipe.closing = lambda: survival.table(explain) if survival.read else ""
-    pipe.sift(keep, reads="qa")
+    def said() -> str:
+        parts = [survival.table(explain) if survival.read else "", balancer.report() if balancer else ""]
+        return "\n".join(part for part in parts if part)
+
+    pipe.closing = said
+    pipe.sift(keep, reads="qa", again=balancer.again if balancer else None)
+
+
+def _balancer(seed: int) -> "Balancer":
+    from pmem.audit import need_extra
+
+    need_extra("--balance")
+    from pmem.audit.balancer import Balancer
+
+    return Balancer(seed)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -12,7 +13,7 @@ from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink, Unwritten
+from pmem.stream.sink import Sink, Spool, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -101,13 +102,29 @@ class Pipe:
         self._start(reads.split(), None)
         self._drive(lambda batches: grouped(batches, key), one, writes)
 
-    def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
-        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
+    def sift(
+        self,
+        keep: Callable[[Record], str | None],
+        *,
+        reads: str,
+        again: Callable[[bytes], bytes | str] | None = None,
+    ) -> None:
+        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives.
+
+        again: asked about each kept line, in their order, once all have been read: the line to pass on, or a reason.
+        """
         self._start([reads], None)
         try:
-            with two_at_most():
+            with two_at_most(), Spool() if again else nullcontext() as self.spool:
                 for file, number, lines in self._batches():
                     self._sift_batch(file, number, lines, keep)
+                for line in self.spool or ():
+                    assert again
+                    made = again(line)
+                    if isinstance(made, str):
+                        self._drop(orjson.loads(line), made)
+                    else:
+                        self.out.write(made + b"\n")
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -147,7 +164,7 @@ class Pipe:
     def _pass_on(self, lines: list[bytes]) -> None:
         with unbroken():
             if lines:
-                self.out.write(b"\n".join(lines) + b"\n", len(lines))
+                (self.spool or self.out).write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
 
     def records(self, *, reads: str) -> Iterator[Record]:
