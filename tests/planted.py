@@ -9,12 +9,19 @@ from tests.command import sample
 
 CASES = ("own", "updated", "forgotten", "other", "sensitive")
 BIASES = ("length", "position", "odd one out", "generic", "overlap", "words")
+SECRET = {"id": "p-0000000000000000/x01", "kind": "phone_number", "value": "+1 202 555 0143"}
 WORDS = 4_000
 """Different words, which occur as often as Zipf's law says."""
 
 
 def questions(
-    number: int, personas: int, *, bias: str | None = None, points: float = 10, cases: tuple[str, ...] = CASES, seed: int
+    number: int,
+    personas: int,
+    *,
+    bias: str | None = None,
+    points: float = 10,
+    cases: tuple[str, ...] = CASES,
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
     """Questions with four options each, which are drawn alike; the right one is then picked at random.
 
@@ -37,12 +44,12 @@ def questions(
             **base,
             "id": f"q-{place:016x}",
             "persona_id": f"p-{int(rng.integers(personas)):016x}",
-            "case": cases[int(rng.integers(len(cases)))],
+            "case": (case := cases[int(rng.integers(len(cases)))]),
+            "previous": base["preference"] if case == "updated" else None,
+            "secret": SECRET if case == "sensitive" else None,
             "query": " ".join(f"w{word:04}" for word in query),
             "answer": texts[gold],
-            "distractors": [
-                {"text": text, "made": "generic"} for letter, text in enumerate(texts) if letter != gold
-            ],
+            "distractors": [{"text": text, "made": "generic"} for letter, text in enumerate(texts) if letter != gold],
             "options": texts,
             "gold": "ABCD"[gold],
         }

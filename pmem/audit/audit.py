@@ -1,4 +1,4 @@
-"""The audit: every strategy tuned on one half of the personas and measured on the other, in all questions and by case."""
+"""The audit: every strategy tuned on one half of the personas, measured on the other; in all questions and by case."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class _Trial(NamedTuple):
 def audited(corpus: Corpus, terms: Terms, blind: Answers | None = None) -> list[Finding]:
     """Every strategy on the collected questions."""
     layout = corpus.layout()
-    if not len(layout.count):
+    if not len(layout.options):
         return []
     weighed = words(corpus)
     values = cues(corpus, layout, weighed)
@@ -72,7 +72,7 @@ def audited(corpus: Corpus, terms: Terms, blind: Answers | None = None) -> list[
 
 def strata(layout: Layout) -> Iterator[tuple[str, Flags]]:
     """All questions, then those of each case; a case that has all of them isn't looked at twice."""
-    everything = np.ones(len(layout.count), bool)
+    everything = np.ones(len(layout.options), bool)
     yield ALL, everything
     for case in sorted(layout.cases):
         inside = layout.case == layout.cases.index(case)
@@ -84,8 +84,8 @@ def strata_of_sizes(layout: Layout) -> Iterator[tuple[str, int, Ints]]:
     """Case, number of options, and the numbers of its questions; every question is in one."""
     for case in [*sorted(layout.cases), None]:
         inside = layout.case == (layout.cases.index(case) if case else -1)
-        for count in np.unique(layout.count[inside]).tolist():
-            yield case or "no case", count, np.flatnonzero(inside & (layout.count == count))
+        for count in np.unique(layout.options[inside]).tolist():
+            yield case or "no case", count, np.flatnonzero(inside & (layout.options == count))
 
 
 def _order(layout: Layout, case: str) -> int:
@@ -117,7 +117,7 @@ def _blind(case: str, layout: Layout, measured: Flags, answers: Answers, terms: 
     if not _enough(layout, measured, measured, terms):
         return _too_few(case, BLIND, layout, measured)
     trial = _measured(case, BLIND, None, layout, measured, answers.least)
-    most = gain(answers.most[measured] - 1 / layout.count[measured], layout.persona[measured])
+    most = gain(answers.most[measured] - 1 / layout.options[measured], layout.persona[measured])
     assert trial.finding.gain
     return trial._replace(finding=trial.finding._replace(gain=trial.finding.gain._replace(high=most.high)))
 
@@ -134,12 +134,12 @@ def _too_few(case: str, strategy: str, layout: Layout, measured: Flags) -> _Tria
 
 
 def _measured(case: str, strategy: str, tuned: str | None, layout: Layout, on: Flags, right: Floats) -> _Trial:
-    found = gain(right[on] - 1 / layout.count[on], layout.persona[on])
+    found = gain(right[on] - 1 / layout.options[on], layout.persona[on])
     return _Trial(_finding(case, strategy, tuned, layout, on, found), found.p)
 
 
 def _finding(case: str, strategy: str, tuned: str | None, layout: Layout, on: Flags, found: Gain | None) -> Finding:
-    chance = float(np.mean(1 / layout.count[on])) if on.any() else 0.0
+    chance = float(np.mean(1 / layout.options[on])) if on.any() else 0.0
     personas = len(np.unique(layout.persona[on]))
     return Finding(case, strategy, tuned, int(on.sum()), personas, chance, found, None, "inconclusive")
 

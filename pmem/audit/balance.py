@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pmem.audit.audit import strata_of_sizes
-from pmem.audit.corpus import Corpus, Flags, Floats, Ints, Layout
+from pmem.audit.corpus import Corpus, Flags, Floats, Ints
 from pmem.audit.cues import cues, places, words
 from pmem.choices import LETTERS
 from pmem.draws import Draw
@@ -40,7 +40,7 @@ def planned(corpus: Corpus, seed: int) -> Plan:
     """Balance the collected questions, case by case (and number of options by number of options)."""
     layout = corpus.layout()
     plan = Plan({}, {}, {})
-    if not len(layout.count):
+    if not len(layout.options):
         return plan
     values = cues(corpus, layout, words(corpus))
     for case, count, members in strata_of_sizes(layout):

@@ -9,7 +9,7 @@ from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, user
 
 SAMPLE = 4
-"""The number of its reply: `judge` uses 0 to 3, and a question that was kept because those were wrong needs a new one."""
+"""The number of its reply. Those of `judge` are 0 to 3; questions kept since these were wrong need a new one."""
 
 
 @cache

@@ -27,11 +27,11 @@ def words_of(text: str) -> list[str]:
 class Layout(NamedTuple):
     """What is known of n questions beside their words.
 
-    count: options; gold: index of the right one; persona, case: numbers that stand for them (-1: no case);
+    options: how many; gold: index of the right one; persona, case: numbers that stand for them (-1: no case);
     measured: whether the question's persona is in the half on which strategies are measured, not tuned.
     """
 
-    count: Ints
+    options: Ints
     gold: Ints
     persona: Ints
     case: Ints
@@ -41,8 +41,8 @@ class Layout(NamedTuple):
     @property
     def offered(self) -> Flags:
         """n x most options: which of them a question has."""
-        most = int(self.count.max(initial=0))
-        shown: Flags = np.arange(most)[None, :] < self.count[:, None]
+        most = int(self.options.max(initial=0))
+        shown: Flags = np.arange(most)[None, :] < self.options[:, None]
         return shown
 
     def padded(self, values: NDArray[Any]) -> Floats:
@@ -117,7 +117,7 @@ class Corpus:
 
     def _queries(self) -> Flags:
         """Which of the texts are queries."""
-        first = np.concatenate([[0], np.cumsum(np.array(self._count, np.int64) + 1)[:-1]]) if len(self) else []
+        texts = np.array(self._count, np.int64) + 1
         marks = np.zeros(len(self._sizes), bool)
-        marks[np.array(first, np.int64)] = True
+        marks[np.cumsum(texts) - texts] = True
         return marks

@@ -63,11 +63,11 @@ def cues(corpus: Corpus, layout: Layout, weighed: Words) -> dict[str, Floats]:
 
 def _cosines(layout: Layout, weighed: Words) -> tuple[Floats, Floats]:
     """Of each option with its query, and with the question's other options on average."""
-    starts = np.concatenate([[0], np.cumsum(layout.count)])
+    starts = np.concatenate([[0], np.cumsum(layout.options)])
     overlap, likeness = np.zeros(starts[-1]), np.zeros(starts[-1])
-    for first in range(0, len(layout.count), BLOCK):
-        last = min(first + BLOCK, len(layout.count))
-        count = layout.count[first:last]
+    for first in range(0, len(layout.options), BLOCK):
+        last = min(first + BLOCK, len(layout.options))
+        count = layout.options[first:last]
         at = slice(starts[first], starts[last])
         own = np.repeat(np.arange(last - first), count)  # the question of each option
         options = weighed.options[at]

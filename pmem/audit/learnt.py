@@ -18,7 +18,7 @@ RARE = 3
 
 def features(weighed: Words, cues: dict[str, Floats], layout: Layout) -> dict[str, Any]:
     """Strategy -> a row of features for each option, question after question."""
-    own = np.repeat(np.arange(len(layout.count)), layout.count)
+    own = np.repeat(np.arange(len(layout.options)), layout.options)
     shared = weighed.options.multiply(weighed.queries[own]).tocsr()
     return {
         BAG: weighed.options,
@@ -43,19 +43,19 @@ def right(rows: Any, layout: Layout, tuning: Flags, measured: Flags) -> Floats:
 
     It is 1 or 0, or a share where the highest score is that of several. NaN for questions that aren't measured.
     """
-    scores = _scores(rows, layout, np.repeat(tuning, layout.count), np.repeat(measured, layout.count))
+    scores = _scores(rows, layout, np.repeat(tuning, layout.options), np.repeat(measured, layout.options))
     table = layout.padded(scores)[measured]
     gold = layout.gold[measured]
     best = np.nanmax(table, axis=1, keepdims=True)
     chosen = table == best
-    result = np.full(len(layout.count), np.nan)
+    result = np.full(len(layout.options), np.nan)
     result[measured] = chosen[np.arange(len(gold)), gold] / chosen.sum(axis=1)
     return result
 
 
 def _scores(rows: Any, layout: Layout, train: Flags, test: Flags) -> Floats:
     """Scores of the options in `test`; NaN for all others."""
-    starts = np.cumsum(layout.count) - layout.count
+    starts = np.cumsum(layout.options) - layout.options
     gold = np.zeros(len(train), bool)
     gold[starts + layout.gold] = True
     known, asked = rows[np.flatnonzero(train)], rows[np.flatnonzero(test)]

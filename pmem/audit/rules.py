@@ -33,9 +33,9 @@ class Rule(NamedTuple):
 def rules(cue: str, at: Places, layout: Layout) -> list[Rule]:
     """Every rule that goes by a cue."""
     if cue == "position":
-        most = int(layout.count.max(initial=0))
+        most = int(layout.options.max(initial=0))
         return [Rule(cue, LETTERS[place], (layout.gold == place).astype(float)) for place in range(most)]
-    wanted = {name: rank if rank >= 0 else layout.count + rank for name, rank in RANKS.items()}
+    wanted = {name: rank if rank >= 0 else layout.options + rank for name, rank in RANKS.items()}
     return [Rule(cue, name, _right(at, rank)) for name, rank in wanted.items()]
 
 
@@ -47,7 +47,7 @@ def _right(at: Places, rank: int | Ints) -> Floats:
 def tuned(strategy: str, at: dict[str, Places], layout: Layout, on: Flags) -> Rule:
     """The rule of a strategy that is right most often beyond chance on some questions (the first of equal ones)."""
     found = [rule for cue in STRATEGIES[strategy] for rule in rules(cue, at[cue], layout)]
-    gains = [float(np.mean(rule.right[on] - 1 / layout.count[on])) for rule in found]
+    gains = [float(np.mean(rule.right[on] - 1 / layout.options[on])) for rule in found]
     return found[int(np.argmax(np.round(gains, 12)))]
 
 

@@ -69,7 +69,9 @@ def shares_of(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ..
               help="More than this share of a check's votes must pass.")  # fmt: skip
 @click.option("--pass", "shares", multiple=True, callback=shares_of, metavar="CHECK=SHARE",
               help="--majority of one check, e.g. leak=0.8 (repeatable).")  # fmt: skip
-@click.option("--balance", is_flag=True, help="Even out, on half of the personas, what `pmem audit` finds (see its docs).")
+@click.option(
+    "--balance", is_flag=True, help="Even out, on half of the personas, what `pmem audit` finds (see its docs)."
+)
 @seed_option
 @click.option("--explain", is_flag=True, help="Show one example question for each check that something fell at.")
 def command(

@@ -35,9 +35,9 @@ class Pipe:
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
     before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
-    are left for another time; later: records that need some of these; ending: what remains to be done once all records
-    are through, before outputs are complete (not where some are left for later, and not under a plan); plan: where it is set, nothing is written but
-    what it says at the end, of a run without calls.
+    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
+    what it says at the end, of a run without calls; ending: what remains to be done once all records are through,
+    before outputs are complete (not where some are left for later, nor under a plan).
     """
 
     def __init__(
