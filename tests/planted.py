@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pmem.audit.corpus import Layout
+from pmem.audit.cues import Places
 from tests.command import sample
 
 CASES = ("own", "updated", "forgotten", "other", "sensitive")
@@ -75,3 +77,25 @@ def _plant(bias: str, options: list[list[int]], gold: int, query: list[int], rng
     else:
         options[gold][0] = -1
     return gold
+
+
+def drawn(
+    number: int, personas: int, *, habit: float = 0, cues: tuple[str, ...], seed: int
+) -> tuple[Layout, dict[str, Places]]:
+    """Where right options stand in questions without any bias: all that an audit's rules go by, without the texts.
+
+    habit: how often a persona's right options have the rank that this persona has for a habit. Habits are spread
+    evenly, so that there is no bias over personas, but questions of one persona depend on each other.
+    """
+    rng = np.random.default_rng(seed)
+    persona = rng.integers(personas, size=number)
+
+    def ranks() -> np.ndarray[Any, Any]:
+        usual = rng.integers(4, size=personas)[persona]
+        return np.where(rng.random(number) < habit, usual, rng.integers(4, size=number))
+
+    measured = rng.permutation(personas) % 2 == 0
+    case = rng.integers(len(CASES), size=number)
+    four = np.full(number, 4)
+    layout = Layout(four, ranks(), persona, case, measured[persona], list(CASES))
+    return layout, {cue: Places(ranks(), np.ones(number, int)) for cue in cues}

@@ -8,7 +8,7 @@ import numpy as np
 from pmem.audit import learnt, rules
 from pmem.audit.corpus import Corpus, Flags, Floats, Ints, Layout
 from pmem.audit.cues import Places, cues, places, words
-from pmem.audit.measure import Gain, adjusted, gain, overall, verdict
+from pmem.audit.measure import Gain, adjusted, distinct, gain, overall, verdict
 
 ALL = "all"
 BLIND = "blind model"
@@ -45,7 +45,7 @@ class Answers(NamedTuple):
     most: Floats
 
 
-class _Trial(NamedTuple):
+class Trial(NamedTuple):
     """A measurement before p-values are adjusted."""
 
     finding: Finding
@@ -92,7 +92,7 @@ def _order(layout: Layout, case: str) -> int:
     return [ALL, *sorted(layout.cases)].index(case)
 
 
-def ruled(layout: Layout, at: dict[str, Places], terms: Terms) -> Iterator[_Trial]:
+def ruled(layout: Layout, at: dict[str, Places], terms: Terms) -> Iterator[Trial]:
     """The strategies that take an option by its rank."""
     everywhere = rules.placed(at, layout)
     for case, inside in strata(layout):
@@ -105,14 +105,14 @@ def ruled(layout: Layout, at: dict[str, Places], terms: Terms) -> Iterator[_Tria
             yield _measured(case, strategy, f"{rule.rank} by {rule.cue}", layout, measured, rule.right)
 
 
-def _learnt(case: str, strategy: str, layout: Layout, inside: Flags, features: object, terms: Terms) -> _Trial:
+def _learnt(case: str, strategy: str, layout: Layout, inside: Flags, features: object, terms: Terms) -> Trial:
     tuning, measured = inside & ~layout.measured, inside & layout.measured
     if not _enough(layout, tuning, measured, terms):
         return _too_few(case, strategy, layout, measured)
     return _measured(case, strategy, None, layout, measured, learnt.right(features, layout, tuning, measured))
 
 
-def _blind(case: str, layout: Layout, measured: Flags, answers: Answers, terms: Terms) -> _Trial:
+def _blind(case: str, layout: Layout, measured: Flags, answers: Answers, terms: Terms) -> Trial:
     """A reply that couldn't be read counts as right for the upper bound, as wrong for all else."""
     if not _enough(layout, measured, measured, terms):
         return _too_few(case, BLIND, layout, measured)
@@ -124,27 +124,27 @@ def _blind(case: str, layout: Layout, measured: Flags, answers: Answers, terms: 
 
 def _enough(layout: Layout, tuning: Flags, measured: Flags, terms: Terms) -> bool:
     return all(
-        half.sum() >= terms.min_questions and len(np.unique(layout.persona[half])) >= terms.min_personas
+        half.sum() >= terms.min_questions and distinct(layout.persona[half]) >= terms.min_personas
         for half in (tuning, measured)
     )
 
 
-def _too_few(case: str, strategy: str, layout: Layout, measured: Flags) -> _Trial:
-    return _Trial(_finding(case, strategy, None, layout, measured, None), None)
+def _too_few(case: str, strategy: str, layout: Layout, measured: Flags) -> Trial:
+    return Trial(_finding(case, strategy, None, layout, measured, None), None)
 
 
-def _measured(case: str, strategy: str, tuned: str | None, layout: Layout, on: Flags, right: Floats) -> _Trial:
+def _measured(case: str, strategy: str, tuned: str | None, layout: Layout, on: Flags, right: Floats) -> Trial:
     found = gain(right[on] - 1 / layout.options[on], layout.persona[on])
-    return _Trial(_finding(case, strategy, tuned, layout, on, found), found.p)
+    return Trial(_finding(case, strategy, tuned, layout, on, found), found.p)
 
 
 def _finding(case: str, strategy: str, tuned: str | None, layout: Layout, on: Flags, found: Gain | None) -> Finding:
     chance = float(np.mean(1 / layout.options[on])) if on.any() else 0.0
-    personas = len(np.unique(layout.persona[on]))
+    personas = distinct(layout.persona[on])
     return Finding(case, strategy, tuned, int(on.sum()), personas, chance, found, None, "inconclusive")
 
 
-def judged(trials: list[_Trial], terms: Terms) -> list[Finding]:
+def judged(trials: list[Trial], terms: Terms) -> list[Finding]:
     """Verdicts, once all p-values are known."""
     ps = iter(adjusted([trial.p for trial in trials if trial.p is not None]))
     found = []

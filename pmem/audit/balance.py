@@ -18,7 +18,7 @@ from pmem.draws import Draw
 CUES = {"characters": "length", "overlap": "overlap", "likeness": "odd one out", "rarity": "generic"}
 """The cues that are balanced, and what they are called; position is balanced by shuffling."""
 LEAST = 100
-"""Questions of one case: fewer are left as they are, since chance alone makes their ranks uneven."""
+"""Questions of one case: none of fewer are dropped, since chance alone makes their ranks uneven."""
 ROUNDS = 200
 CAPS = (0.75, 1.0)
 """Without a cap the rarest combination of ranks would say how many of all others may stay: on 2,500 questions without
@@ -29,7 +29,7 @@ EVEN = 0.005
 
 class Plan(NamedTuple):
     """What becomes of the questions, by number. why: reasons of those that are dropped; letters: where the right
-    option goes, of those that are kept; left: cases with too few to balance, with their numbers."""
+    option goes, of those that are kept; left: cases with too few to drop any, with their numbers."""
 
     why: dict[int, str]
     letters: dict[int, str]
@@ -47,11 +47,13 @@ def planned(corpus: Corpus, seed: int) -> Plan:
         draw = Draw(seed, f"{case}/{count}", "balance")
         if len(members) < LEAST:
             plan.left[case] = plan.left.get(case, 0) + len(members)
-            continue
-        at = {name: _ranks(values[cue][members], layout.gold[members], draw) for cue, name in CUES.items()}
-        keep = kept(raked(at, count), draw)
-        plan.why.update(_reasons(members[~keep], {name: ranks[~keep] for name, ranks in at.items()}, at, case, count))
-        order = draw.shuffled(members[keep].tolist())
+        else:
+            at = {name: _ranks(values[cue][members], layout.gold[members], draw) for cue, name in CUES.items()}
+            keep = kept(raked(at, count), draw)
+            fallen = {name: ranks[~keep] for name, ranks in at.items()}
+            plan.why.update(_reasons(members[~keep], fallen, at, case, count))
+            members = members[keep]
+        order = draw.shuffled(members.tolist())
         first = draw.below(count)  # what is over after equal shares falls to other letters in every case
         plan.letters.update({number: LETTERS[(first + place) % count] for place, number in enumerate(order)})
     return plan

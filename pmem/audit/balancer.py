@@ -54,7 +54,7 @@ class Balancer:
             f"{len(self._plan.why):,} of them dropped, the right option spread evenly over letters"
         ]
         for case, number in self._plan.left.items():
-            lines.append(f"balance: {case}: {number:,} questions are too few (under {LEAST}), left as they are")
+            lines.append(f"balance: {case}: {number:,} questions are too few (under {LEAST}) to drop any")
         return "\n".join(lines)
 
 

@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
-from statsmodels.stats.multitest import multipletests
+from scipy.special import stdtr, stdtrit
 
 from pmem.audit.corpus import Floats, Ints
 
@@ -31,22 +30,32 @@ def gain(excess: Floats, persona: Ints) -> Gain:
     g-1 degrees of freedom.
     """
     mean = float(excess.mean())
-    sums = np.bincount(np.unique(persona, return_inverse=True)[1], weights=excess - mean)
-    clusters = len(sums)
+    sums = np.bincount(persona, weights=excess - mean)
+    clusters = distinct(persona)
     if clusters < 2:
         return Gain(mean, -1.0, 1.0, 1.0)
     error = float(np.sqrt(clusters / (clusters - 1) * np.sum(sums**2))) / len(excess)
     if error < 1e-12:  # every persona alike, to the last bit
         return Gain(mean, mean, mean, 0.0 if mean > 1e-12 else 1.0)
-    reach = float(t.ppf(1 - LEVEL, clusters - 1)) * error
-    return Gain(mean, mean - reach, mean + reach, float(t.sf(mean / error, clusters - 1)))
+    reach = float(stdtrit(clusters - 1, 1 - LEVEL)) * error
+    return Gain(mean, mean - reach, mean + reach, float(stdtr(clusters - 1, -mean / error)))
+
+
+def distinct(persona: Ints) -> int:
+    """How many different personas there are."""
+    return int(np.count_nonzero(np.bincount(persona)))
 
 
 def adjusted(ps: list[float]) -> list[float]:
-    """p-values by Holm's method: all that stay under LEVEL together hold a false one with at most that probability."""
-    if not ps:
-        return []
-    return [float(p) for p in multipletests(ps, method="holm")[1]]
+    """p-values by Holm's method: all that stay under LEVEL together hold a false one with at most that probability.
+
+    statsmodels' multipletests gives the same, but collects garbage at each call: 0.25 s, too long for simulations.
+    """
+    order = np.argsort(ps, kind="stable")
+    scaled = np.array(ps)[order] * (len(ps) - np.arange(len(ps)))
+    result = np.empty(len(ps))
+    result[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return [float(p) for p in result]
 
 
 def verdict(found: Gain, p: float, margin: float) -> str:

@@ -20,7 +20,7 @@ class Calibration:
         """amount: below 1 each question's chance to be taken; else the first so many are."""
         self._amount, self._setup, self._seed = amount, setup, seed
         self._taken = 0
-        self._unmodified = 0
+        self._unmodified, self._with_faults = 0, 0  # judged
         self._failed: Counter[str] = Counter()  # check -> unmodified questions that it fails
         self._made: Counter[str] = Counter()  # fault -> questions made
         self._caught: Counter[tuple[str, str]] = Counter()  # fault, check
@@ -41,6 +41,7 @@ class Calibration:
 
         done = await together([judged(qa, self._setup), *(tried(one.qa, one.targets) for one in faulty)])
         self._count(done[0])
+        self._with_faults += bool(faulty)
         for one, spoilt in zip(faulty, done[1:], strict=True):
             self._made[one.fault] += 1
             caught = {check for check, _ in fallen(spoilt)}
@@ -77,7 +78,7 @@ class Calibration:
             "votes": self._setup.votes,
             "seed": self._seed,
             "questions": self._unmodified,
-            "questions_with_faults": self._taken,
+            "questions_with_faults": self._with_faults,
             "checks": rows,
         }
 
