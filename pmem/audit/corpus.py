@@ -107,10 +107,10 @@ class Corpus:
 
     def counts(self) -> tuple[csr_array, csr_array]:
         """How often each word stands in each query (n rows), and in each option (one row each)."""
-        ends = np.concatenate([[0], np.cumsum(np.array(self._sizes, np.int64))])
+        ends = np.concatenate([[0], np.cumsum(np.array(self._sizes, np.int64))]).astype(np.int32)
         data = np.ones(len(self._words), np.float32)
         shape = (len(self._sizes), max(len(self._vocabulary), 1))
-        texts = csr_array((data, np.frombuffer(self._words, np.int32) if data.size else [], ends), shape=shape)
+        texts = csr_array((data, np.array(self._words, np.int32), ends), shape=shape)
         texts.sum_duplicates()
         queries = self._queries()
         return texts[np.flatnonzero(queries)], texts[np.flatnonzero(~queries)]

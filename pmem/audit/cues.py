@@ -37,7 +37,10 @@ def words(corpus: Corpus) -> Words:
     """Weigh the words of all texts."""
     queries, options = corpus.counts()
     weights = TfidfTransformer(norm=None).fit(options)
-    unit = [csr_array(normalize(weights.transform(counts)), dtype=np.float32) for counts in (queries, options)]
+    unit = [
+        csr_array(normalize(weights.transform(counts, copy=False), copy=False), dtype=np.float32)
+        for counts in (queries, options)
+    ]
     return Words(unit[0], unit[1], weights.idf_)
 
 
@@ -48,9 +51,9 @@ def cues(corpus: Corpus, layout: Layout, weighed: Words) -> dict[str, Floats]:
     cosine with the question's other options; rarity: the mean inverse document frequency of its different words.
     """
     overlap, likeness = _cosines(layout, weighed)
-    present = weighed.options.copy()
-    present.data = np.ones_like(present.data)
-    rarity = (present @ weighed.idf) / np.maximum(present.sum(axis=1), 1)
+    options = weighed.options
+    present = csr_array((np.ones(options.nnz, np.int8), options.indices, options.indptr), shape=options.shape)
+    rarity = (present @ weighed.idf) / np.maximum(present.sum(axis=1, dtype=np.int64), 1)
     values = {
         "characters": corpus.characters,
         "words": corpus.words,

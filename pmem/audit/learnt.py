@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, hstack, vstack
 from sklearn.linear_model import LogisticRegression
 
 from pmem.audit.corpus import Flags, Floats, Layout
-from pmem.audit.cues import Words, ranks
+from pmem.audit.cues import BLOCK, Words, ranks
 
 BAG = "bag of words"
 CROSSED = "bag of words x query"
@@ -18,13 +18,23 @@ RARE = 3
 
 def features(weighed: Words, cues: dict[str, Floats], layout: Layout) -> dict[str, Any]:
     """Strategy -> a row of features for each option, question after question."""
-    own = np.repeat(np.arange(len(layout.options)), layout.options)
-    shared = weighed.options.multiply(weighed.queries[own]).tocsr()
     return {
         BAG: weighed.options,
-        CROSSED: hstack([weighed.options, shared], format="csr"),
+        CROSSED: hstack([weighed.options, _shared(weighed, layout)], format="csr"),
         CUES: _cue_features(cues, layout),
     }
+
+
+def _shared(weighed: Words, layout: Layout) -> csr_array:
+    """Products of the weights of words that stand in an option and in its query."""
+    ends = np.cumsum(layout.options)
+    parts = []
+    for first in range(0, len(ends), BLOCK):
+        count = layout.options[first : first + BLOCK]
+        own = np.repeat(np.arange(first, first + len(count)), count)
+        options = weighed.options[ends[first] - count[0] : ends[first + len(count) - 1]]
+        parts.append(options.multiply(weighed.queries[own]).tocsr())
+    return vstack(parts, format="csr")
 
 
 def _cue_features(cues: dict[str, Floats], layout: Layout) -> Floats:
