@@ -9,7 +9,7 @@ sets that the audit fails: less, since what is shown to be under the margin pass
 standard error that takes questions as independent; `swapped` is the share of p < 5% where one strategy is tuned
 and measured on both halves in turn and both are counted together.
 
-False passes: the gain of one strategy is at the margin, so that at most 5% of sets should pass it.
+False passes: the gain of one strategy is at the margin, so that at most 5% of sets (3 N of them) should pass it.
 
 Planted: questions of random words with one bias, through the whole audit, N sets (10) of each; strength in points.
 """
@@ -66,17 +66,20 @@ def swapped(layout: Any, at: Any) -> float:
     return measure.gain(excess, layout.persona).p
 
 
-def false_passes(sets: int, margin: float = 0.05) -> dict[str, Any]:
-    """How often one measurement passes whose true gain is the margin: 500 questions of 25 personas, who differ."""
-    passes = 0
-    for seed in range(sets):
-        rng = np.random.default_rng(seed)
-        persona = rng.integers(25, size=500)
-        chance = np.clip(0.25 + margin + rng.normal(0, 0.1, 25), 0, 1)
-        right = (rng.random(500) < chance[persona]).astype(float)
-        found = measure.gain(right - 0.25, persona)
-        passes += measure.verdict(found, 1.0, margin) == "pass"
-    return {"passes": passes / sets}
+def false_passes(sets: int, margin: float = 0.05) -> list[dict[str, Any]]:
+    """How often one measurement passes whose true gain is the margin, where personas differ (sd 0.1)."""
+    rows = []
+    for personas, number in ((25, 500), (50, 500), (100, 1_000), (250, 2_000)):
+        passes = 0
+        for seed in range(sets):
+            rng = np.random.default_rng(seed)
+            persona = rng.integers(personas, size=number)
+            chance = 0.25 + margin + rng.normal(0, 0.1, personas)
+            found = measure.gain((rng.random(number) < chance[persona]) - 0.25, persona)
+            passes += measure.verdict(found, 1.0, margin) == "pass"
+        rows.append({"questions": number, "personas": personas, "passes": passes / sets})
+        print(rows[-1], flush=True)
+    return rows
 
 
 def planted(sets: int, number: int, personas: int, points: float) -> list[dict[str, Any]]:
@@ -111,8 +114,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     began = time.perf_counter()
-    results = {"sets": given.sets, "false_alarms": false_alarms(given.sets), "false_passes": false_passes(given.sets)}
-    print(results["false_passes"])
+    results = {
+        "sets": given.sets,
+        "false_alarms": false_alarms(given.sets),
+        "false_passes": false_passes(3 * given.sets),
+    }
     results["planted"] = [
         row
         for number, personas, points in ((2_500, 150, 10), (2_500, 150, 5), (25_000, 1_000, 10))

@@ -1,9 +1,11 @@
 """The audit: cues and rules by hand, bounds by another library, its error rates, what it finds of planted biases."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from pmem.audit import learnt, measure, rules
@@ -196,3 +198,20 @@ def test_the_blind_model_is_asked_about_the_measured_half(tmp_path: Path) -> Non
         assert b"blind model" in ran.out
         again = pmem(*command, "-j", "1", folder=tmp_path)
         assert again.out == ran.out and f"{halves} from cache" in again.err
+
+
+PUBLISHED = Path(__file__).parent.parent.parent / "shared" / "data" / "personamem_v1_32k" / "queries.json"
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published questions")
+def test_published_questions_give_themselves_away_by_length() -> None:
+    """105 questions of version 1, of 7 personas: too few by default; else the longest option is right in over half."""
+    corpus = Corpus(1)
+    for number, item in enumerate(orjson.loads(PUBLISHED.read_bytes())):
+        query, *rest = re.split(r"\n+\(([a-d])\) ", item["query"])
+        qa = {"id": f"q-{number}", "persona_id": item["user_id"], "case": None, "query": query, "options": rest[1::2]}
+        corpus.add({**qa, "gold": item["gold_answers"][1].upper()})
+    assert len(corpus) == 105
+    assert conclusion(audited(corpus, Terms())) == "inconclusive"
+    length = next(one for one in audited(corpus, Terms(0.05, 20, 2)) if one.strategy == "length")
+    assert length.gain and length.gain.mean > 0.3 and length.tuned == "most by characters" and length.verdict == "fail"

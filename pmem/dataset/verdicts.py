@@ -26,11 +26,11 @@ def fallen(
     *,
     blind_right: int = BLIND_RIGHT,
     majority: float = MAJORITY,
-    shares: Mapping[str, float] = MappingProxyType({}),
+    majority_of: Mapping[str, float] = MappingProxyType({}),
 ) -> list[tuple[str, str]]:
     """The checks that a question does not pass, in their order, each with the reason in one line.
 
-    shares: a majority of its own for some checks.
+    majority_of: a majority of its own for some checks.
     """
     cast: Counts = {}
     passed: Counts = {}
@@ -54,7 +54,7 @@ def fallen(
             if key not in cast:
                 faults.append((check, "not judged"))
                 break
-            if passed.get(key, 0) <= shares.get(check, majority) * cast[key]:
+            if passed.get(key, 0) <= majority_of.get(check, majority) * cast[key]:
                 what = f"option {key}: " if check == "distractors" else ""
                 faults.append((check, f"{what}{passed.get(key, 0)} of {cast[key]} votes pass"))
                 break

@@ -44,8 +44,8 @@ class Survival:
         return "\n".join([*lines, f"{'kept':<12} {left:>29,}{share}"])
 
 
-def shares_of(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """CHECK=SHARE of each --pass."""
+def majorities_of(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """CHECK=SHARE of each --majority-of."""
     found = {}
     for one in given:
         check, _, share = one.partition("=")
@@ -67,7 +67,7 @@ def shares_of(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ..
               help="At most so many of the four blind tries may be right.")  # fmt: skip
 @click.option("--majority", type=click.FloatRange(0, 1, max_open=True), default=MAJORITY, show_default=True,
               help="More than this share of a check's votes must pass.")  # fmt: skip
-@click.option("--pass", "shares", multiple=True, callback=shares_of, metavar="CHECK=SHARE",
+@click.option("--majority-of", multiple=True, callback=majorities_of, metavar="CHECK=SHARE",
               help="--majority of one check, e.g. leak=0.8 (repeatable).")  # fmt: skip
 @click.option(
     "--balance", is_flag=True, help="Even out, on half of the personas, what `pmem audit` finds (see its docs)."
@@ -78,7 +78,7 @@ def command(
     pipe: Pipe,
     blind_right: int,
     majority: float,
-    shares: dict[str, float],
+    majority_of: dict[str, float],
     balance: bool,
     seed: int,
     explain: bool,
@@ -98,7 +98,7 @@ def command(
     balancer = _balancer(seed) if balance else None
 
     def keep(qa: dict[str, Any]) -> str | None:
-        faults = fallen(qa, blind_right=blind_right, majority=majority, shares=shares)
+        faults = fallen(qa, blind_right=blind_right, majority=majority, majority_of=majority_of)
         survival.count(qa, faults)
         if balancer and not faults:
             balancer.note(qa)
