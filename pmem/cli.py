@@ -27,6 +27,7 @@ COMMANDS = {
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
     "stats": "Count what is in any stream: kinds, topics, tokens.",
+    "audit": "Find what a cheater who never saw the history could exploit.",
     "annotate": "Sheets for people to judge questions; their agreement.",
     "import": "Read other people's data as records.",
     "export": "Write records in other people's layouts.",
@@ -102,7 +103,7 @@ def _ending_well() -> Iterator[None]:
     context_settings={"auto_envvar_prefix": "PMEM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can be set in pmem.toml or as PMEM_<COMMAND>_<OPTION>. "
     "Exit status: 0 done, 1 stopped by an error, 2 wrong usage, 3 done but some records were rejected, "
-    "4 not done since some are left for later, 130 interrupted.",
+    "4 not done since some are left for later, 5 an audit isn't passed, 130 interrupted.",
 )
 @click.version_option(pmem.__version__, prog_name="pmem", message="%(prog)s %(version)s")
 def main() -> None:

@@ -16,7 +16,7 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("dataset", "evaluation", "formats", "report"),
+    ("audit", "dataset", "evaluation", "formats", "report"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "images", "private", "records", "turns"),
@@ -38,6 +38,10 @@ HEAVY = (
     "tqdm",
     "phonenumbers",
     "stdnum",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "statsmodels",
 )
 CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
 

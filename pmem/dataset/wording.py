@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST, SHORTEST = 1.3, 0.7
-"""The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
+"""The right option may have at most, or must have at least, so many times the characters of the longest, or the
+shortest, of the others. The numbers are ours (docs/audit.md)."""
 LEAK_WORDS, LEAK_SHARE, LEAK_ANYWAY = 2, 1 / 2, 4
 """A request gives a preference away that has two of its words and half of them, or four of any number."""
 STEM = 5
@@ -43,10 +44,10 @@ COMMON = frozenset(_COMMON.split())
 """Words of four letters and more that say nothing of what a preference is about."""
 
 
-def length_tells(right: str, wrong: Sequence[str]) -> bool:
+def length_tells(right: str, wrong: Sequence[str], *, longest: float = LONGEST, shortest: float = SHORTEST) -> bool:
     """Whether the right option is by a wide margin the longest or the shortest."""
     sizes = [len(text) for text in wrong]
-    return not SHORTEST * min(sizes) <= len(right) <= LONGEST * max(sizes)
+    return not shortest * min(sizes) <= len(right) <= longest * max(sizes)
 
 
 def lengths_in_words(right: str, wrong: Sequence[str]) -> str:

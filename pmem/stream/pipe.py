@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -14,7 +15,7 @@ from pmem.stream.folder import Folder
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink, Unwritten
+from pmem.stream.sink import Sink, Spool, Unwritten
 from pmem.stream.source import CHUNK, Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -35,10 +36,11 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; last: what to do once all has been read; usage: a file for `used`, the records of what was asked of each
-    model; batch_out: a file for calls that are left for another time; later: records that need some of these; plan:
-    where it is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of
-    the output, where a command makes files; others: outputs beside it.
+    before it; ending: what remains to be done once all records are through, before outputs are complete (not where some
+    are left for later, nor under a plan); usage: a file for `used`, the records of what was asked of each model;
+    batch_out: a file for calls that are left for another time; later: records that need some of these; plan: where it
+    is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
+    where a command makes files; others: outputs beside it.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class Pipe:
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None
-        self.last: Callable[[], None] | None = None
+        self.ending: Callable[[], None] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
         self.batch_out: str | None = None
         self.folder: Folder | None = None
         self.others: list[Sink] = []
+        self.spool: Spool | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -105,13 +108,29 @@ class Pipe:
         self._start(reads.split(), None)
         self._drive(lambda batches: grouped(batches, key), one, writes)
 
-    def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
-        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
+    def sift(
+        self,
+        keep: Callable[[Record], str | None],
+        *,
+        reads: str,
+        again: Callable[[bytes], bytes | str] | None = None,
+    ) -> None:
+        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives.
+
+        again: asked about each kept line, in their order, once all have been read: the line to pass on, or a reason.
+        """
         self._start([reads], None)
         try:
-            with two_at_most():
+            with two_at_most(), Spool() if again else nullcontext() as self.spool:
                 for file, number, lines in self._batches():
                     self._sift_batch(file, number, lines, keep)
+                for line in self.spool or ():
+                    assert again
+                    made = again(line)
+                    if isinstance(made, str):
+                        self._drop(orjson.loads(line), made)
+                    else:
+                        self.out.write(made + b"\n")
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -151,7 +170,7 @@ class Pipe:
     def _pass_on(self, lines: list[bytes]) -> None:
         with unbroken():
             if lines:
-                self.out.write(b"\n".join(lines) + b"\n", len(lines))
+                (self.spool or self.out).write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
 
     def run_twice(
@@ -274,10 +293,14 @@ class Pipe:
 
     def print(self, text: str) -> None:
         """Write text (if there is any) instead of records, and end the run."""
-        del self.counts["out"]
+        self.say(text)
+        self._finish()
+
+    def say(self, text: str) -> None:
+        """Write text, if there is any, instead of records."""
+        self.counts.pop("out", None)
         if text:
             self.out.write(text.encode() + b"\n")
-        self._finish()
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -433,8 +456,8 @@ class Pipe:
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        if self.last:
-            self.last()
+        if self.ending and not (self.later or self.plan):
+            self.ending()
         for sink in self._sinks():
             if self.later and sink is not self.calls:
                 sink.leave()  # complete or not at all
