@@ -156,10 +156,14 @@ def verdict(prompt: str, _schema: Any, _draw: Random) -> Any:
         falls = 1.0
     elif "The answer: " in prompt:  # gold
         falls = next((share for verb, share in FALL.items() if f": {verb} the" in prompt), FALLS)
-    elif "Request: " not in prompt:  # not about a question
-        falls = 0.0
     number = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big") / 2**32
     return {"reason": "drawn by the prompt's hash", "verdict": "fail" if number < falls else "pass"}
+
+
+def implicit(prompt: str, _schema: Any, _draw: Random) -> Any:
+    """A judge's vote on a conversation."""
+    stated = "yes" if ROUNDABOUT in prompt or OUTRIGHT in prompt else "no"
+    return {"reason": "by its words", "inferable": "yes", "stated": stated}
 
 
 def _after(text: str, mark: str) -> str:
@@ -181,5 +185,6 @@ WRITERS = {
     "query": query,
     "options": options,
     "verdict": verdict,
+    "implicit": implicit,
     "choice": whatever,
 }

@@ -58,6 +58,7 @@ def test_a_repetition_is_of_the_same_owner_and_no_update_of_it() -> None:
     assert repeated(again, [first]) is first
     assert repeated({**again, "updates": first["id"]}, [first]) is None
     assert repeated({**again, "owner": {"who": "other", "relation": "boss"}}, [first]) is None
+    assert repeated({**first, "id": again["id"], "owner": {"who": "other", "relation": "boss"}}, [first]) is first
     assert repeated({**again, "updates": "p-0000000000000001/s09"}, [first]) is first
 
 

@@ -183,12 +183,19 @@ async def checked(
 
 
 def repeated(preference: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first earlier preference of the same owner that says the same in nearly the same words.
+    """The first earlier preference of the same owner that says the same in nearly the same words, or of anybody in the
+    very same: what two people share can't tell whose taste a question is about. In other words, or turned round,
+    somebody else's is a contrast.
 
     Not the one that it replaces: both are about one matter.
     """
-    others = (one for one in earlier if one["owner"] == preference["owner"] and one["id"] != preference["updates"])
-    return next((one for one in others if likeness(one["text"], preference["text"]) >= SAME), None)
+
+    def same(one: dict[str, Any]) -> bool:
+        if one["owner"] == preference["owner"]:
+            return likeness(one["text"], preference["text"]) >= SAME
+        return bool(one["text"].casefold() == preference["text"].casefold())
+
+    return next((one for one in earlier if one["id"] != preference["updates"] and same(one)), None)
 
 
 def _verdict_in_words(item: dict[str, Any], preferences: list[dict[str, Any]]) -> str:
