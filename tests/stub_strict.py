@@ -35,6 +35,8 @@ def reply(body: dict[str, Any]) -> str | None:
     title = schema.get("title") if isinstance(schema, dict) else None
     if title == "verdict":
         return orjson.dumps({"reason": "By its hash.", "verdict": verdict(prompt)}).decode()
+    if title == "implicit":
+        return orjson.dumps({"reason": "As it should be.", "inferable": "yes", "stated": "no"}).decode()
     if title not in ("preferences", "updates"):
         return stub_author.reply(body)
     value = instance(schema, Random(hashlib.sha256(prompt.encode()).digest()), first=0.8)

@@ -31,7 +31,7 @@ SETTINGS = {
     "OUT": "data",
     "QUOTAS": "quotas.toml",
     "VOTES": "1",
-    "ATTEMPTS": "9",
+    "ATTEMPTS": "14",
     "WINDOWS": "6k 9k",
     "PREFERENCES": "stereotypical=2,anti_stereotypical=2,neutral=1,health=2,therapy=2",
     "JOBS": "8",

@@ -1,5 +1,6 @@
 """Other people's layouts: round trips of the published sample and of pmem's own data, and what a folder holds."""
 
+import ast
 import csv
 import json
 import os
@@ -130,13 +131,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = f"""
     set -euo pipefail
     pmem personas {DEMO}/seeds.jsonl -m recorded:demo --seed 997 --preferences {NUMBERS} -o p.jsonl -q
-    pmem converse p.jsonl -m recorded:demo --seed 997 -q \
+    pmem converse p.jsonl -m recorded:demo --seed 997 --images {DEMO}/images -q \
       | pmem assemble --seed 997 --window 32k --window 128k --filler {DEMO}/filler.jsonl -o h.jsonl -q
     pmem qa h.jsonl -m recorded:demo --seed 997 -q | pmem judge -m recorded:demo --seed 997 -o q.jsonl -q
     """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
     return folder
+
+
+def by_query(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(questions, key=lambda one: str(one["query"]))
 
 
 NOT_CARRIED = {"id", "options", "gold", "distractors", "votes", "provenance"}
@@ -153,7 +158,8 @@ def test_own_data_keep_what_the_layout_can_carry(made: Path, tmp_path: Path) -> 
     questions, histories, personas = imported("own", tmp_path)
     assert personas == (made / "p.jsonl").read_bytes()
     assert histories == (made / "h.jsonl").read_bytes()
-    before, after = lines_of(made / "q.jsonl"), [orjson.loads(line) for line in questions.splitlines()]
+    before = by_query(lines_of(made / "q.jsonl"))  # those with photos have a table of their own
+    after = by_query([orjson.loads(line) for line in questions.splitlines()])
     assert {q["case"] for q in before} == {"own", "updated", "forgotten", "other", "sensitive"}
     for one, other in zip(before, after, strict=True):
         lost = NOT_CARRIED | ({"preference"} if one["case"] == "sensitive" else set())
@@ -166,11 +172,14 @@ def test_own_data_keep_what_the_layout_can_carry(made: Path, tmp_path: Path) -> 
 def test_own_data_fill_all_columns(made: Path, tmp_path: Path) -> None:
     streams = ["--histories", made / "h.jsonl", "--personas", made / "p.jsonl"]
     assert pmem("export", "personamem-v2", made / "q.jsonl", *streams, "-o", "own", folder=tmp_path).status == 0
-    with (tmp_path / "own/benchmark/text/unsplit.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = []
+    for table in ("text", "multimodal"):
+        with (tmp_path / f"own/benchmark/{table}/unsplit.csv").open(newline="", encoding="utf-8") as file:
+            rows += list(csv.DictReader(file))
     assert tuple(rows[0]) == layout.COLUMNS
+    rows.sort(key=lambda row: str(ast.literal_eval(row["user_query"])["content"]))
     histories = {one["id"]: one for one in lines_of(made / "h.jsonl")}
-    for row, qa in zip(rows, lines_of(made / "q.jsonl"), strict=True):
+    for row, qa in zip(rows, by_query(lines_of(made / "q.jsonl")), strict=True):
         assert [column for column, cell in row.items() if not cell and column != "prev_pref"] == []
         assert bool(row["prev_pref"]) == (qa["case"] in ("updated", "forgotten")) == (row["updated"] == "True")
         for window in ("32k", "128k"):

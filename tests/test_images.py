@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from pmem import images
+from pmem.dataset.filler import Pool
 from pmem.dataset.histories import Setup, histories, window
 from pmem.errors import PmemError, RecordError
 from pmem.evaluation.photos import Photos
@@ -150,7 +151,7 @@ def test_a_history_counts_the_text_and_keeps_the_caption() -> None:
         "scenario": "photo_query", "topic": "tea", "secrets": [], "persona": {}, "messages": photo("home/mug.png"),
         "image": {"file": "home/mug.png", "caption": "A mug."},
     }  # fmt: skip
-    history = histories([conversation], Setup([window("32k")], [], "o200k_base", 0))[0]
+    history = histories([conversation], Setup([window("32k")], Pool([], "o200k_base"), "o200k_base", 0)).histories[0]
     plain = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A mug."}]
     assert history["tokens"] == count_messages(plain, "o200k_base")
     assert history["sessions"][0]["image"] == {"file": "home/mug.png", "caption": "A mug."}
