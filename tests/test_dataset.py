@@ -102,7 +102,7 @@ def test_quotas_are_met_though_most_questions_fall(made: Made) -> None:
 
 def test_later_rounds_ask_only_about_what_was_owed(made: Made) -> None:
     rounds = sorted((made.folder / "data").glob("questions-*.jsonl"))
-    assert len(rounds) >= 3
+    assert len(rounds) >= 2
     for number in range(1, len(rounds)):
         owed = {one["id"] for one in made.records(f"owed-{number - 1}.jsonl")}
         asked = made.records(f"questions-{number}.jsonl")
