@@ -18,6 +18,8 @@ from pmem.tokens import text_of
 
 Schema = dict[str, Any]
 ARROW = {"string": "string", "integer": "int64", "number": "float64", "boolean": "bool"}
+OF_LINES = {"messages_sha256"}
+"""What says something of a record's line as pmem writes it, and would not be true of a row."""
 TEXT = {"type": "string"}
 TEXTS = {"type": "array", "items": TEXT}
 
@@ -83,7 +85,7 @@ def _form(root: Schema, node: Schema) -> tuple[str, Schema]:
 
 
 def _columns(root: Schema, node: Schema) -> dict[str, Schema]:
-    columns: dict[str, Schema] = node["properties"]
+    columns: dict[str, Schema] = {name: one for name, one in node["properties"].items() if name not in OF_LINES}
     return {**columns, "content": TEXT, "images": TEXTS} if _is_message(node) else columns
 
 
