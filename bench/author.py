@@ -152,7 +152,8 @@ def options(prompt: str, schema: Any, draw: Random) -> Any:
 def verdict(prompt: str, _schema: Any, _draw: Random) -> Any:
     """A judge's vote: the same at every asking, since it depends on the question alone."""
     falls = FALLS_ELSEWHERE
-    if ROUNDABOUT in prompt or ARTEFACT in prompt:
+    known = PHRASE.search(_after(prompt, "should know only from earlier chats: "))
+    if ROUNDABOUT in prompt or ARTEFACT in prompt or (known and known[0] in _after(prompt, "Request: ")):
         falls = 1.0
     elif "The answer: " in prompt:  # gold
         falls = next((share for verb, share in FALL.items() if f": {verb} the" in prompt), FALLS)

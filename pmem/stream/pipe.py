@@ -356,7 +356,10 @@ class Pipe:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         try:
-            asyncio.run(self._pump(arrange, make, writes))
+            with asyncio.Runner() as runner:
+                with unbroken():  # a loop that is half made can't be closed
+                    runner.get_loop()
+                runner.run(self._pump(arrange, make, writes))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
