@@ -322,6 +322,8 @@ class Result(TypedDict):
     correct: bool
     votes: list[Vote]
     error_category: str | None
+    error_reason: NotRequired[str]
+    error_judge: NotRequired[str]
     prompt_tokens: int
     reply_tokens: int
     labels: Labels

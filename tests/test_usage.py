@@ -173,7 +173,10 @@ def test_the_limit_of_cost_is_kept_and_a_higher_one_goes_on(folder: Path, stub: 
     ran = pmem(*run, "--max-cost", f"{limit:.6f}", folder=folder)
     assert ran.status == 1 and b"".join(whole.splitlines(keepends=True)[: len(ran.records)]) == ran.out
     assert ran.err.splitlines()[-1].startswith(f"pmem: --max-cost {limit:g}: $")
-    assert "with a higher limit the same command goes on from what the cache holds" in ran.err and not (folder / "r.jsonl").exists()
+    assert (
+        "with a higher limit the same command goes on from what the cache holds" in ran.err
+        and not (folder / "r.jsonl").exists()
+    )
     assert limit - 0.06 < paid(stub) <= limit  # a call may cost 0.02, and few are left undone
     assert usage(folder)[0]["cost_usd"] <= limit
     again = pmem(*run, "--max-cost", f"{2 * full:.6f}", folder=folder)

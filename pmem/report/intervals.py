@@ -64,7 +64,7 @@ def difference(clusters: Iterable[Cluster], level: float = LEVEL) -> Difference:
         return Difference(found.mean, -1.0, 1.0, 1.0)
     if found.variance < NOTHING:
         reach = wilson(0, found.clusters, level).high
-        p = 0.5 ** (found.clusters - 1) if abs(found.mean) > NOTHING else 1.0
+        p = min(1.0, 2 / 2**found.clusters) if abs(found.mean) > NOTHING else 1.0
     else:
         error = found.variance**0.5
         reach = quantile(0.5 + level / 2, found.freedom) * error
@@ -81,7 +81,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     count = only_first + only_second
     tail = sum(comb(count, number) for number in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, float(2 * tail / 2**count))
 
 
 def _normal(level: float) -> float:
