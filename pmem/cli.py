@@ -25,6 +25,9 @@ COMMANDS = {
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
+    "export": "Write results and questions in the formats of other tools.",
+    "compare": "Compare runs on the same questions.",
+    "report": "Results as one page to look through in a browser.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

@@ -40,7 +40,7 @@ def share(found: Figures | None) -> str:
 
 def _results(runs: list[Figures], table: Any, mark: Any) -> list[str]:
     common = title([Run(*(run[field] for field in Run._fields)) for run in runs])
-    parts = [mark(common), table([run["name"] for run in runs], [*_head(runs), *_rest(runs), *_groups(runs)])]
+    parts = [mark(common), table([run["name"] for run in runs], run_rows(runs))]
     for run in runs:
         positions = run["positions"]
         if positions and positions["permutations"] > 1:
@@ -48,6 +48,11 @@ def _results(runs: list[Figures], table: Any, mark: Any) -> list[str]:
             parts.append(_positions(positions, named, table, mark))
     parts.append(_legend(runs))
     return parts
+
+
+def run_rows(runs: list[Figures]) -> list[Row]:
+    """Everything that runs are told by, a column for each."""
+    return [*_head(runs), *_rest(runs), *_groups(runs)]
 
 
 def _head(runs: list[Figures]) -> list[Row]:
