@@ -95,4 +95,5 @@ class Comparison:
 
 
 def _right(results: list[Result]) -> float:
-    return sum(result["correct"] for result in results) / len(results)
+    right: int = sum(result["correct"] for result in results)
+    return right / len(results)

@@ -38,7 +38,9 @@ def rendered(figures: Figures, form: str, *, beside: Figures | None = None) -> s
     groups = sum(len(values) for values in pairs[0]["by"].values())
     if groups > 1:
         chance = f"{0.05 * groups * len(pairs):.1f}"
-        parts.append(f"With {groups * len(pairs)} groups, {chance} are expected to have p < 0.05 where nothing differs.")
+        parts.append(
+            f"With {groups * len(pairs)} groups, {chance} are expected to have p < 0.05 where nothing differs."
+        )
     if beside:
         parts += [mark(f"Beside the paper's figures, in percent: {beside['source']}"), _beside(beside, runs, table)]
     return "\n\n".join(parts)
@@ -94,7 +96,9 @@ def _beside(found: Figures, runs: list[Figures], table: Any) -> str:
         ours = [share(run["accuracy"]) if run["mode"] == mode else "-" for run in runs]
         rows += [Row(f"here, {words}", ["-", *ours])] if ours != dash else []
     for one in found["changes"]:
-        told = ", ".join(f"{one[mode]:+.1f} {words}" for mode, words in (("mcq", "mc"), ("open", "open")) if mode in one)
+        told = ", ".join(
+            f"{one[mode]:+.1f} {words}" for mode, words in (("mcq", "mc"), ("open", "open")) if mode in one
+        )
         rows.append(Row(one["name"], [told, *dash]))
     rows.append(Row("groups, over six models", [], head=True))
     for one in found["groups"]:

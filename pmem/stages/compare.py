@@ -58,7 +58,9 @@ def command(
     if not files and stdin_is_terminal():
         raise click.UsageError("no input: name FILEs, or pipe results in")
     if usages and len(usages) != len(files):
-        raise click.UsageError(f"--usage has to be given for each FILE, in their order: {len(files)} times or not at all")
+        raise click.UsageError(
+            f"--usage has to be given for each FILE, in their order: {len(files)} times or not at all"
+        )
     if output and any(Path(output).resolve() == Path(name).resolve() for name in (*files, *usages)):
         raise click.UsageError(f"{output}: -o would write over what is read")
     labels = list(dict.fromkeys(label.strip() for label in by.split(",") if label.strip()))
