@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from pmem.errors import InputError
+from pmem.report.intervals import LEVEL
 from pmem.report.paired import Pair, compared
 from pmem.report.runs import Result, Run, heads, in_order, run_of, value_of
 from pmem.report.summary import Column
@@ -49,7 +50,8 @@ class Comparison:
             {"first": names[0], "second": name, **self._pair(first, key, shared, personas)}
             for key, name in list(zip(self.runs, names, strict=True))[1:]
         ]
-        return {"level": 0.95, "questions": len(shared), "runs": runs, "differences": pairs}
+        failed = dict(self.failed)
+        return {"level": LEVEL, "questions": len(shared), "runs": runs, "failed": failed, "differences": pairs}
 
     def _names(self) -> list[str]:
         """What tells each run from the others; the file, where that alone does."""
@@ -67,9 +69,8 @@ class Comparison:
             for result in asked[question]:
                 column.add(result)
         alone = sum(file == key[0] for file, _ in self.runs) == 1  # else the cost is that of several runs
-        told = {"failed": self.failed[key[0]], "cost_usd": self.cost.get(key[0]) if alone else None}
-        left_out = len(asked) - len(shared)
-        return {"name": name, "file": key[0], **key[1]._asdict(), "not_shared": left_out, **told, **column.figures()}
+        told = {"not_shared": len(asked) - len(shared), "cost_usd": self.cost.get(key[0]) if alone else None}
+        return {"name": name, "file": key[0], **key[1]._asdict(), **told, **column.figures()}
 
     def _personas(self, shared: list[str]) -> dict[str, str]:
         """Whose answers depend on each other, in whatever context: by question."""

@@ -9,7 +9,7 @@ import orjson
 from pmem.backends.usage import dollars
 from pmem.report.rows import Row, escaped, markdown, text
 from pmem.report.runs import Run, title
-from pmem.report.summary_text import run_rows, share
+from pmem.report.summary_text import part_of, run_rows, share
 
 Figures = dict[str, Any]
 
@@ -47,18 +47,17 @@ def rendered(figures: Figures, form: str, *, beside: Figures | None = None) -> s
 
 
 def _sides(runs: list[Figures]) -> list[Row]:
-    rows = run_rows(runs)
+    more = []
     if any(run["cost_usd"] is not None for run in runs):
-        rows.append(Row("cost", ["-" if run["cost_usd"] is None else dollars(run["cost_usd"]) for run in runs]))
-    if any(run["failed"] for run in runs):
-        rows.append(Row("not answered, in no figure", [f"{run['failed']:,}" for run in runs]))
-    return rows
+        more.append(Row("cost", ["-" if run["cost_usd"] is None else dollars(run["cost_usd"]) for run in runs]))
+    return run_rows(runs, more)
 
 
 def _left_out(figures: Figures) -> list[str]:
     left = [f"{run['name']} has {run['not_shared']:,} more" for run in figures["runs"] if run["not_shared"]]
-    shared = f"On the {figures['questions']:,} questions that all runs answered"
-    return [f"{shared}; {', '.join(left)}."] if left else []
+    failed = [f"{count:,} in {file}" for file, count in figures["failed"].items()]
+    notes = [f"On the {figures['questions']:,} questions that all runs answered; {', '.join(left)}."] if left else []
+    return notes + ([f"Not answered, and in no figure: {', '.join(failed)}."] if failed else [])
 
 
 def _pairs(pairs: list[Figures]) -> list[Row]:
@@ -106,11 +105,6 @@ def _beside(found: Figures, runs: list[Figures], table: Any) -> str:
         rows.append(Row(f"{one['label']} {one['value']}", [f"{one['mean']:.1f} ± {one['deviation']:.1f}", *ours]))
     rows.append(Row("wrong answers, GPT-5-Chat", [], head=True))
     for kind, part in found["errors"].items():
-        ours = [_part(run["errors"], kind) for run in runs]
+        ours = [part_of(run["errors"], kind) for run in runs]
         rows.append(Row(kind, [f"{part:.1f}", *ours]))
     return str(table(["paper", *(run["name"] for run in runs)], rows))
-
-
-def _part(counts: dict[str, int], kind: str) -> str:
-    whole = sum(counts.values())
-    return f"{counts.get(kind, 0) / whole:.0%} of {whole}" if whole else "-"

@@ -27,12 +27,12 @@ def text(columns: list[str], rows: list[Row]) -> str:
 
 
 def markdown(columns: list[str], rows: list[Row]) -> str:
-    """The same as a table of Markdown."""
+    """The same as a table of Markdown. Cells are figures; names may be anything."""
     lines = ["| " + " | ".join(["", *map(escaped, columns)]) + " |", "|" + "---|" * (len(columns) + 1)]
     for row in rows:
         name = f"**{escaped(row.name)}**" if row.head else escaped(row.name)
         cells = [*row.cells, *[""] * (len(columns) - len(row.cells))]
-        lines.append("| " + " | ".join([name, *(escaped(" ".join(cell.split())) for cell in cells)]) + " |")
+        lines.append("| " + " | ".join([name, *(" ".join(cell.split()).replace("[ ", "[") for cell in cells)]) + " |")
     return "\n".join(lines)
 
 

@@ -26,8 +26,7 @@ def run_of(result: Result) -> Run:
     """The run of a result."""
     settings = result.get("settings") or {}
     told = ", ".join(_setting(name, value) for name, value in sorted(settings.items()))
-    judge = f"judged by {result['judge_model']}" if result["judge_model"] else ""
-    window = result["window"] or ""
+    window, judge = result["window"] or "", result["judge_model"] or ""
     return Run(result["model"], result["mode"], result["context"], window, result["scoring"], judge, told)
 
 
@@ -61,15 +60,22 @@ def in_order(value: str) -> tuple[list[tuple[int, str]], str]:
 
 def title(runs: list[Run]) -> str:
     """What all runs have in common."""
-    same = [values[0] for values in zip(*runs, strict=True) if len(set(values)) == 1 and values[0]]
+    told = [_told(run) for run in runs]
+    same = [values[0] for values in zip(*told, strict=True) if len(set(values)) == 1 and values[0]]
     return " | ".join(same) or "results"
 
 
 def heads(runs: list[Run]) -> list[str]:
     """What tells each run from the others; a single one's context."""
-    columns = [set(column) for column in zip(*runs, strict=True)]
+    told = [_told(run) for run in runs]
+    columns = [set(column) for column in zip(*told, strict=True)]
     named = []
-    for run in runs:
+    for run in told:
         differing = [value for value, column in zip(run, columns, strict=True) if len(column) > 1 and value]
         named.append(" ".join(differing) or run.context)
     return named
+
+
+def _told(run: Run) -> Run:
+    """In words that say what they are."""
+    return run._replace(judge=f"judged by {run.judge}") if run.judge else run

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pmem import check
+from pmem.report.intervals import LEVEL
 from pmem.report.positions import Positions
 from pmem.report.runs import Result, Run, heads, in_order, persona_of, run_of, value_of
 from pmem.report.tally import Tally
@@ -137,4 +138,4 @@ class Summary:
             for head, run in zip(heads(runs), runs, strict=True)
         ]
         failed = dict(sorted(self.failed.items()))
-        return {"level": 0.95, "runs": named, "failed": failed, "repeated": self.repeated, "usage": self.usage}
+        return {"level": LEVEL, "runs": named, "failed": failed, "repeated": self.repeated, "usage": self.usage}

@@ -1,5 +1,6 @@
 """The figures of a summary as text, Markdown or JSON."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -50,9 +51,9 @@ def _results(runs: list[Figures], table: Any, mark: Any) -> list[str]:
     return parts
 
 
-def run_rows(runs: list[Figures]) -> list[Row]:
-    """Everything that runs are told by, a column for each."""
-    return [*_head(runs), *_rest(runs), *_groups(runs)]
+def run_rows(runs: list[Figures], more: Iterable[Row] = ()) -> list[Row]:
+    """Everything that runs are told by, a column for each. more: rows to go before the breakdown."""
+    return [*_head(runs), *_rest(runs), *more, *_errors(runs), *_groups(runs)]
 
 
 def _head(runs: list[Figures]) -> list[Row]:
@@ -65,18 +66,22 @@ def _head(runs: list[Figures]) -> list[Row]:
 
 
 def _rest(runs: list[Figures]) -> list[Row]:
-    """Rates of their own, errors, tokens: as far as the results tell them."""
+    """Rates of their own, and tokens: as far as the results tell them."""
     rows = [Row(NAMES[name], [share(run[name]) for run in runs]) for name in NAMES if any(run[name] for run in runs)]
     if any(run["prompt_tokens"] for run in runs):
         for name, key in (("tokens in, mean", "prompt_tokens"), ("tokens out, mean", "reply_tokens")):
             rows.append(Row(name, [_number(run[key]) for run in runs]))
         points = [run["points_per_1000_tokens"] for run in runs]
-        rows.append(Row("points per 1,000 in", ["-" if one is None else f"{one:,.2f}" for one in points]))
-    kinds = sorted({kind for run in runs for kind in run["errors"]})
-    if kinds:
-        rows.append(Row("wrong answers", [], head=True))
-        rows += [Row(kind, [_part(run["errors"], kind) for run in runs]) for kind in kinds]
+        rows.append(Row("points per 1,000 tokens in", ["-" if one is None else f"{one:,.2f}" for one in points]))
     return rows
+
+
+def _errors(runs: list[Figures]) -> list[Row]:
+    kinds = sorted({kind for run in runs for kind in run["errors"]})
+    if not kinds:
+        return []
+    head = Row("wrong answers", [], head=True)
+    return [head, *(Row(kind, [part_of(run["errors"], kind) for run in runs]) for kind in kinds)]
 
 
 def _groups(runs: list[Figures]) -> list[Row]:
@@ -92,7 +97,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _part(counts: dict[str, int], key: str) -> str:
+def part_of(counts: dict[str, int], key: str) -> str:
+    """The share of a kind among wrong answers that are sorted: `33% of 9`."""
     whole = sum(counts.values())
     return f"{counts.get(key, 0) / whole:4.0%} of {whole}" if whole else "-"
 

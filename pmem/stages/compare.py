@@ -72,7 +72,7 @@ def command(
     for number, file in enumerate(files or ("-",)):
         for record in records((file,), "result", "error", "usage"):
             count += record["type"] == "result"
-            found.add(file, record)
+            found.add("standard input" if file == "-" else file, record)
         for record in records((usages[number],), "usage") if usages else ():
             found.add(file, record)
     if not count:
