@@ -84,7 +84,9 @@ def test_where_nothing_tells_how_alike_answers_are() -> None:
     assert proportion([right(20, 7)]) == (0, 1)
     assert difference([Cluster(20, 4, 4)]) == (0.2, -1, 1, 1)
     assert difference([Cluster(20, 0, 0)] * 5) == (0, -wilson(0, 5).high, wilson(0, 5).high, 1)
-    assert difference([Cluster(20, 20, 20)] * 5).p == 2 / 2**5  # all to one side
+    five, six = (difference([Cluster(20, 20, 20)] * count) for count in (5, 6))  # all to one side
+    assert (five.p, six.p) == (2 / 2**5, 2 / 2**6)
+    assert five.low < 0 < six.low and five.high == 1  # as p says: 0.0625 and 0.031
     assert difference([Cluster(3, 0.1 + 0.2, 0.03), Cluster(3, 0.3, 0.03)]).p == 0.5  # equal but for rounding
 
 

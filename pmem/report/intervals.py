@@ -56,20 +56,29 @@ def wilson(correct: int, answers: int, level: float = LEVEL) -> Interval:
 def difference(clusters: Iterable[Cluster], level: float = LEVEL) -> Difference:
     """The mean of differences between -1 and 1, by Student's t.
 
-    Where they are all equal there is no variance to go by: each persona then counts as one answer, and the test is that
-    of signs. One persona alone says nothing of others: -1 to 1.
+    Where the mean is the same for every persona there is no variance to go by: then each persona counts as one answer,
+    and only its sign is used, as in the sign test. One persona alone says nothing of others: -1 to 1.
     """
     found = spread(clusters)
     if found.clusters < 2:
         return Difference(found.mean, -1.0, 1.0, 1.0)
     if found.variance < NOTHING:
-        reach = wilson(0, found.clusters, level).high
-        p = min(1.0, 2 / 2**found.clusters) if abs(found.mean) > NOTHING else 1.0
-    else:
-        error = found.variance**0.5
-        reach = quantile(0.5 + level / 2, found.freedom) * error
-        p = two_sided(found.mean / error, found.freedom)
-    return Difference(found.mean, max(-1.0, found.mean - reach), min(1.0, found.mean + reach), p)
+        return _uniform(found.mean, found.clusters, level)
+    error = found.variance**0.5
+    reach = quantile(0.5 + level / 2, found.freedom) * error
+    return _difference(found.mean, reach, two_sided(found.mean / error, found.freedom))
+
+
+def _uniform(mean: float, personas: int, level: float) -> Difference:
+    """The difference, if it is the same for every persona."""
+    if abs(mean) < NOTHING:
+        return _difference(0.0, wilson(0, personas, level).high, 1.0)
+    share = ((1 - level) / 2) ** (1 / personas)  # at least so many of all personas lean to this side
+    return _difference(mean, 2 * (1 - share) * abs(mean), min(1.0, 2 / 2**personas))
+
+
+def _difference(mean: float, reach: float, p: float) -> Difference:
+    return Difference(mean, max(-1.0, mean - reach), min(1.0, mean + reach), p)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
