@@ -25,7 +25,8 @@ COMMANDS = {
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
-    "export": "Write results and questions in the formats of other tools.",
+    "import": "Read other people's data as records.",
+    "export": "Write records in other people's layouts.",
     "compare": "Compare runs on the same questions.",
     "report": "Results as one page to look through in a browser.",
     "cache": "List, count, prune or share the stored replies.",
@@ -33,7 +34,7 @@ COMMANDS = {
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that
 each line is the first one of the command's own help."""
 
-MODULES = {"filter": "filter_", "eval": "eval_"}
+MODULES = {"filter": "filter_", "eval": "eval_", "import": "import_"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 

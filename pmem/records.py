@@ -85,7 +85,7 @@ class Preference(TypedDict):
     """One thing that somebody likes, wants or needs. `updates`: id of the preference that it replaces."""
 
     id: str
-    kind: Kind
+    kind: Kind | None
     text: str
     topic: str
     owner: Owner

@@ -16,7 +16,7 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("dataset", "evaluation", "report"),
+    ("dataset", "evaluation", "report", "formats"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records", "turns"),

@@ -35,7 +35,7 @@ KEPT = [question(n) for n in range(5)]
 DROPPED = [question(n, passes=False) for n in range(5, 8)]
 MIXED = lines([KEPT[0], DROPPED[0], *KEPT[1:4], *DROPPED[1:], KEPT[4]])
 TORN = b'{"type":"qa","id":'
-READERS = [name for name in COMMANDS if name not in ("schema", "cache")]
+READERS = [name for name in COMMANDS if name not in ("schema", "import", "export", "cache")]
 ASKING = ("personas", "converse", "qa", "judge", "eval")
 
 

@@ -159,7 +159,8 @@ def _labels(qa: dict[str, Any], window: str | None) -> dict[str, str]:
     labels = dict(qa.get("labels", {}))
     preference = qa["preference"]
     if preference:
-        labels |= {"kind": preference["kind"], "owner": preference["owner"]["who"]}
+        labels["owner"] = preference["owner"]["who"]
+        labels |= {"kind": preference["kind"]} if preference["kind"] else {}
     if qa["case"]:
         labels |= {"case": qa["case"], "updated": "yes" if qa["case"] == "updated" else "no"}
         labels["sensitive"] = "yes" if qa["case"] == "sensitive" else "no"

@@ -46,7 +46,7 @@ def _content(content: Any) -> str:
 
 def _taste(preference: Record) -> str:
     owner = preference["owner"]
-    notes = [preference["kind"].replace("_", "-")]
+    notes = [preference["kind"].replace("_", "-") if preference["kind"] else "kind not known"]
     notes += [owner["relation"] or owner["who"]] if owner["who"] != "self" else []
     notes += [f"replaces {preference['updates'].split('/')[1]}"] if preference["updates"] else []
     notes += ["to be forgotten"] if preference["forget"] else []

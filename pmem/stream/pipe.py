@@ -1,5 +1,6 @@
 """The pipe of a command: it reads, checks, runs the stage's function, checks again, writes, and says what happened."""
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -9,6 +10,7 @@ import orjson
 
 from pmem import check, errors
 from pmem.errors import Deferred, InputError, PmemError, RecordError
+from pmem.stream.folder import Folder
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
@@ -35,7 +37,8 @@ class Pipe:
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
     before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
     are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
-    what it says at the end, of a run without calls.
+    what it says at the end, of a run without calls; folder: in the place of the output, where a command makes files;
+    others: outputs beside it.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Pipe:
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
         self.batch_out: str | None = None
+        self.folder: Folder | None = None
+        self.others: list[Sink] = []
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -148,6 +153,63 @@ class Pipe:
                 self.out.write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
 
+    def take(self, entries: Iterable[Entry | Torn], make: Callable[[Entry], Made], *, writes: str) -> None:
+        """Map what a reader of another format yields (parsed items with their places) through `make`, in order."""
+        self._start([], None)
+        valid = check.validator(writes)
+        try:
+            with two_at_most():
+                for entry in itertools.islice(entries, self.limit):
+                    self.counts["in"] += 1
+                    self._write(self._taken(entry, make, writes, valid))
+                    self.out.flush()
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _taken(
+        self, entry: Entry | Torn, make: Callable[[Entry], Made], writes: str, valid: Callable[[Any], bool]
+    ) -> Outcome:
+        if isinstance(entry, Torn):
+            return Outcome(rejected=[(entry.entry, entry.fault, None)])
+        try:
+            return outcome(make(entry), [entry], self.stage, writes, valid)
+        except RecordError as fault:
+            return Outcome(rejected=[(entry, fault, None)])
+
+    def beside(self, path: str, kind: str) -> Callable[[Record], None]:
+        """How to write records of another type to a file of their own, complete or not at all like the output."""
+        sink = Sink(path)
+        self.others.append(sink)
+        self.notes.append(lambda: f"{sink.count:,} {kind} record{'s' * (sink.count != 1)} to {path}")
+        return lambda record: sink.write(orjson.dumps(record, option=NEWLINE))
+
+    def fill(self, folder: Folder, put: Callable[[Record], None], end: Callable[[], None], *, reads: str) -> None:
+        """Hand every record to `put`, which writes it into the folder; then `end`, and the folder is whole."""
+        self.folder = folder
+        self._start(reads.split(), None)
+        try:
+            with two_at_most():
+                for batch in self._entries():
+                    for entry in batch:
+                        self._put(entry, put)
+                        self.bar.advance()
+                end()
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _put(self, entry: Entry | Torn, put: Callable[[Record], None]) -> None:
+        if isinstance(entry, Torn):
+            self._reject(entry.entry, entry.fault)
+            return
+        try:
+            put(entry.record)
+        except RecordError as fault:
+            self._reject(entry, fault)
+        else:
+            self.out.count += 1
+
     def records(self, *, reads: str) -> Iterator[Record]:
         """The checked records, one by one, for a command that ends with `print`: tables, pages."""
         self._start(reads.split(), None)
@@ -170,7 +232,7 @@ class Pipe:
         self.began = time.perf_counter()
         self.reader = Reader(tuple(reads), parse)
         self.chunks = Chunks(self.files)
-        self.out = self._sink(self.output)
+        self.out = self.folder or self._sink(self.output)
         self.rejected = self._sink(self.rejects) if self.rejects else None
         self.left_out = self._sink(self.dropped) if self.dropped else None
         self.told = self._sink(self.usage) if self.usage else None
@@ -356,7 +418,7 @@ class Pipe:
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
-        return [sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink]
+        return [sink for sink in (self.out, *self.others, self.rejected, self.left_out, self.calls) if sink]
 
     def _say_summary(self, begin: str = "") -> None:
         self.bar.close()
