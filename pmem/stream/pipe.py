@@ -222,8 +222,12 @@ class Pipe:
 
     def print(self, text: str) -> None:
         """Write text instead of records, and end the run."""
+        self.write(text.encode() + b"\n")
+
+    def write(self, content: bytes) -> None:
+        """The same, with content as it is."""
         del self.counts["out"]
-        self.out.write(text.encode() + b"\n")
+        self.out.write(content)
         self._finish()
 
     # ---- the run ----------------------------------------------------------------------------------------------
