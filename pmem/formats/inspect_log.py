@@ -37,13 +37,14 @@ class Logs:
         for result in results:
             epochs[result["qa_id"]] = epochs.get(result["qa_id"], 0) + 1
             samples.append(self._sample(result, epochs[result["qa_id"]]))
+        task = f"pmem-{run.mode}-{run.context}"
         own_id = fingerprint(["inspect", list(run), [result["id"] for result in results]])
         told = run._asdict() | {"pmem": pmem.__version__}
         return {
             "version": 2,
             "status": "success",
             "eval": {
-                "eval_id": own_id, "run_id": own_id, "task_id": own_id, "created": CREATED, "task": "pmem",
+                "eval_id": own_id, "run_id": own_id, "task_id": own_id, "created": CREATED, "task": task,
                 "dataset": {"name": "pmem", "samples": len(epochs), "sample_ids": list(epochs), "shuffled": False},
                 "model": run.model.replace(":", "/", 1), "config": {"epochs": max(epochs.values())},
                 "task_args": {name: value for name, value in told.items() if value},
@@ -82,16 +83,17 @@ def _score(result: Result) -> Record:
 
 
 def _results(results: list[Result]) -> Record:
-    """Accuracy with a standard error that respects personas."""
+    """Accuracy with a standard error that respects personas: never below that of independent answers."""
     counts: dict[str, list[int]] = {}
     for result in results:
         held = counts.setdefault(persona_of(result), [0, 0])
         held[0] += 1
         held[1] += result["correct"]
     found = spread(right(*held) for held in counts.values())
+    variance = max(found.variance, found.mean * (1 - found.mean) / found.answers)
     metrics = {
         "accuracy": {"name": "accuracy", "value": found.mean},
-        "stderr": {"name": "stderr", "value": found.variance**0.5, "params": {"cluster": "persona"}},
+        "stderr": {"name": "stderr", "value": variance**0.5, "params": {"cluster": "persona"}},
     }
     score = {"name": SCORER, "scorer": SCORER, "params": {}, "metrics": metrics}
     return {"total_samples": len(results), "completed_samples": len(results), "scores": [score]}

@@ -13,7 +13,7 @@ def command(pipe: Pipe) -> None:
     """Results as a table of comma-separated values.
 
     A column for each field, one for each label (label_kind, ...), how judges voted, the options as a JSON list, and the
-    reply.
+    reply. Texts are as they are: a spreadsheet may take one that begins with "=" for a formula.
     """
     table = Table()
     for result in pipe.records(reads="result"):
