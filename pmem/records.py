@@ -386,6 +386,7 @@ class Usage(TypedDict):
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
+    latency_seconds: NotRequired[float | None]
     cost_usd: float | None
     prices: str | None
 

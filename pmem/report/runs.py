@@ -52,10 +52,10 @@ def value_of(result: Result, label: str) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def in_order(value: str) -> tuple[list[tuple[int, str]], str]:
+def in_order(value: str) -> tuple[list[tuple[bool, int, str]], str]:
     """Sorts values as people do: 9 before 10, 32k before 128k."""
-    parts = re.findall(r"\d+|\D+", value)
-    return [(int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts], value
+    parts = [(part, part.isascii() and part.isdecimal()) for part in re.findall(r"[0-9]{1,18}|[^0-9]+", value)]
+    return [(not number, int(part) if number else 0, "" if number else part) for part, number in parts], value
 
 
 def title(runs: list[Run]) -> str:

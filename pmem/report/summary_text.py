@@ -126,11 +126,24 @@ def _legend(runs: list[Figures]) -> str:
 
 
 def _usage(usage: list[Figures], table: Any) -> str:
-    columns = ["calls", "from cache", "repeated", "given up", "tokens in", "cached", "tokens out", "reasoning", "cost"]
+    columns = [
+        "calls",
+        "from cache",
+        "repeated",
+        "given up",
+        "tokens in",
+        "cached",
+        "tokens out",
+        "reasoning",
+        "latency",
+        "cost",
+    ]
     rows = []
     for one in usage:
         keys = ("calls", "from_cache", "repeated", "failed", "prompt_tokens", "cached_tokens", "completion_tokens")
         counts = [f"{one[key]:,}" for key in (*keys, "reasoning_tokens")]
+        seconds = one.get("latency_seconds")
+        counts.append("-" if seconds is None else f"{seconds:.2f} s")
         cost = "unknown" if one["cost_usd"] is None else dollars(one["cost_usd"])
         name = f"{one['stage']}: {one['model']}" + (" as judge" if one["role"] == "judge" else "")
         rows.append(Row(name, [*counts, cost]))

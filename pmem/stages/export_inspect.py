@@ -3,7 +3,7 @@
 import click
 import orjson
 
-from pmem.formats.inspect_log import Logs
+from pmem.report.inspect_log import Logs
 from pmem.stream.folder import Folder
 from pmem.stream.options import INPUT, TO_FOLDER, stream_options
 from pmem.stream.pipe import Pipe
