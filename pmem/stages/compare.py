@@ -2,10 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pmem.errors import InputError
 from pmem.report.comparison import Comparison
 from pmem.report.comparison_text import paper, rendered
 from pmem.report.summary_text import FORMATS
@@ -68,19 +68,24 @@ def command(
     if wanted:
         labels += [one["label"] for one in wanted["groups"] if one["label"] not in labels]
     found = Comparison(list(dict.fromkeys(labels)))
-    count = 0
-    for number, file in enumerate(files or ("-",)):
-        for record in records((file,), "result", "error", "usage"):
-            count += record["type"] == "result"
-            found.add("standard input" if file == "-" else file, record)
-        for record in records((usages[number],), "usage") if usages else ():
-            found.add(file, record)
-    if not count:
-        raise InputError("no results to compare")
+    count = _read(found, files or ("-",), usages)
+    told: dict[str, Any] = found.figures() if count else {"runs": [], "questions": 0}
     sink = Sink(output)
-    figures = found.figures()
-    sink.write(rendered(figures, form, beside=wanted).encode() + b"\n")
+    sink.write(rendered(told, form, beside=wanted).encode() + b"\n" if count else b"")  # nothing comes of nothing
     sink.commit()
     if not quiet:
-        told = f"{count:,} results, {len(figures['runs'])} runs, {figures['questions']:,} questions in all of them"
-        click.echo(f"pmem compare: {told}; {seconds(began)}", err=True)
+        counts = f"{count:,} results, {len(told['runs'])} runs, {told['questions']:,} questions in all of them"
+        click.echo(f"pmem compare: {counts}; {seconds(began)}", err=True)
+
+
+def _read(found: Comparison, files: tuple[str, ...], usages: tuple[str, ...]) -> int:
+    """Put everything into the comparison; the number of results."""
+    count = 0
+    for number, file in enumerate(files):
+        name = "standard input" if file == "-" else file
+        for record in records((file,), "result", "error", "usage"):
+            count += record["type"] == "result"
+            found.add(name, record)
+        for record in records((usages[number],), "usage") if usages else ():
+            found.add(name, record)
+    return count

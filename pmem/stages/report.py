@@ -2,7 +2,6 @@
 
 import click
 
-from pmem.errors import InputError
 from pmem.report.comparison_text import paper
 from pmem.report.page.build import page
 from pmem.report.page.questions import Questions
@@ -38,6 +37,7 @@ def command(pipe: Pipe, questions: str | None, by: str, heading: str | None, bes
         counted.count(record)
         if record["type"] == "result":
             shown.add(record)
-    if not shown.runs:
-        raise InputError("report: no results to show")
+    if not shown.runs:  # nothing comes of nothing
+        pipe.write(b"")
+        return
     pipe.print(page(counted.figures(), shown, heading=heading, paper=paper() if beside else None))
