@@ -72,19 +72,28 @@ def _charts(runs: list[Figures], paper: Figures | None) -> list[str]:
     found = {name: [run[key] for run in runs] for name, key in rates.items() if any(run[key] for run in runs)}
     if found:
         drawn.append(chart("Forgetting and secrets", found, None, {}))
-    drawn += [_positions(run, len(runs)) for run in runs if run["positions"] and run["positions"]["permutations"] > 1]
+    if any(run["positions"] and run["positions"]["permutations"] > 1 for run in runs):
+        drawn += _positions([run["positions"] for run in runs], chance)
     return drawn
 
 
-def _positions(run: Figures, runs: int) -> str:
-    """How often each letter is chosen, against how often it is right, and the accuracy where it is."""
-    letters = run["positions"]["letters"]
-    rows = {
-        f"{letter}: {one['choices']:.0%} of choices, {one['right_options']:.0%} of right options": [one["accuracy"]]
-        for letter, one in letters.items()
-    }
-    named = f", {run['name']}" if runs > 1 else ""
-    return chart(f"Accuracy by the right option's position{named}", rows, run["chance"], {})
+def _positions(found: list[Figures | None], chance: float | None) -> list[str]:
+    """How often each letter is chosen, and the accuracy where the right option stands there."""
+    letters = sorted({letter for one in found if one for letter in one["letters"]})
+    there = {letter: [one["letters"].get(letter) if one else None for one in found] for letter in letters}
+    chosen = {f"{letter} chosen": [_plain_share(one) for one in runs] for letter, runs in there.items()}
+    accuracy = {f"right one is {letter}": [one and one["accuracy"] for one in runs] for letter, runs in there.items()}
+    return [
+        chart("How often each position is chosen", chosen, chance, {}),
+        chart("Accuracy by the right option's position", accuracy, chance, {}),
+    ]
+
+
+def _plain_share(letter: Figures | None) -> Figures | None:
+    """How often a letter was chosen, as a share without an interval."""
+    if letter is None:
+        return None
+    return {"share": letter["choices"], "low": letter["choices"], "high": letter["choices"]}
 
 
 def _words(label: str) -> str:

@@ -47,7 +47,8 @@ def _row(name: str, shares: list[Figures | None], chance: float | None, paper: F
     for number, share in enumerate(shares):
         if share and share["share"] is not None:
             drawn.append(_interval(number, share))
-            told.append(f"<b>{share['share']:.0%}</b> <span>of {share['answers']:,}</span>")
+            count = f" <span>of {share['answers']:,}</span>" if "answers" in share else ""
+            told.append(f"<b>{share['share']:.0%}</b>{count}")
         else:
             told.append("<span>–</span>")
     if paper:
@@ -73,13 +74,16 @@ def _interval(number: int, share: Figures) -> str:
 def _said(share: Figures | None) -> str:
     if not share or share["share"] is None:
         return "no answers"
+    if "answers" not in share:
+        return f"{share['share']:.1%}"
     interval = f"95% interval {share['low']:.0%} to {share['high']:.0%}"
     return f"{share['share']:.1%}, {interval}, {share['answers']:,} answers, {share['personas']:,} personas"
 
 
 def _mark(number: int) -> str:
     place = number % len(SHAPES)
-    return f'<path d="{SHAPES[place]}" class="mark s{place}"/>'
+    hollow = " hollow" if number // len(SHAPES) % 2 else ""
+    return f'<path d="{SHAPES[place]}" class="mark s{place}{hollow}"/>'
 
 
 _PAPER = '<path d="M0 -5V5" class="paper mean"/>'

@@ -46,7 +46,9 @@
 
   const found = [...new Set(questions.flatMap((one) => Object.keys(one.labels)))].sort();
   const labels = [...FIRST.filter((label) => found.includes(label)), ...found.filter((label) => !FIRST.includes(label))];
-  const labelColumns = labels.filter((label) => ["case", "kind", "scenario"].includes(label));
+  const many = runs.length > 3;
+  list.classList.toggle("compact", many);
+  const labelColumns = labels.filter((label) => (many ? ["case", "kind"] : ["case", "kind", "scenario"]).includes(label));
   const natural = new Intl.Collator("en", { numeric: true });
   const columns = [
     { name: "#", width: "46px", narrow: "34px", value: (one) => one.place + 1, show: (one, cell) => (cell.textContent = one.place + 1) },
@@ -56,7 +58,7 @@
       value: (one) => one.labels[label] || "", show: (one, cell) => (cell.textContent = words(one.labels[label] || "–")), className: "soft",
     })),
     ...runs.map((name, run) => ({
-      name, width: runs.length > 4 ? "88px" : "104px", narrow: run < 4 ? "42px" : null,
+      name, width: many ? "72px" : "104px", narrow: run < 4 ? "42px" : null,
       value: (one) => one.verdicts[run].rank,
       show: (one, cell) => cell.append(badge(one.verdicts[run])),
     })),
@@ -68,6 +70,7 @@
   const layOut = () => {
     used = columns.filter((column) => !narrow.matches || column.narrow);
     list.style.setProperty("--columns", used.map((column) => (narrow.matches ? column.narrow : column.width)).join(" "));
+    list.style.setProperty("--least", narrow.matches ? "0" : `${used.reduce((sum, { width }) => sum + parseInt(width.match(/\d+/)[0], 10) + 14, 18)}px`);
     head.replaceChildren();
     head.style.gridTemplateColumns = "var(--columns)";
     used.forEach((column) => {
