@@ -18,6 +18,7 @@ from pmem.errors import InputError, OutputError, RecordError
 from pmem.formats.hugging_face import columns
 from pmem.formats.personamem_v2 import cells, layout
 from pmem.formats.personamem_v2.labels import Labels
+from pmem.prompts import describe
 from pmem.stream.folder import Folder
 from tests.command import RECORDS, pmem, sample
 from tests.record import lines_of
@@ -282,6 +283,30 @@ def test_a_faulty_file_of_labels_is_named(text: str, fault: str, tmp_path: Path)
 def test_a_link_stays_inside(link: str) -> None:
     with pytest.raises(RecordError, match="leads out of the data set"):
         layout.inside(link)
+
+
+@pytest.mark.parametrize(("case", "missing"), [("sensitive", "secret"), ("own", "preference"), ("updated", "previous")])
+def test_what_an_import_does_not_tell_no_judge_is_asked_about(case: str, missing: str) -> None:
+    qa = sample("qa") | {"case": case, missing: None}
+    with pytest.raises(RecordError, match=f"judges must know the question's {missing}"):
+        describe.facts(qa)
+
+
+def test_a_row_without_its_raw_persona_file(tmp_path: Path) -> None:
+    """Kinds come from the row, ids from the text; no label stands for what isn't known."""
+    source = ROOT / "tests/golden/import/round-trip/up"
+    shutil.copytree(source / "benchmark", tmp_path / "up" / "benchmark")
+    questions, histories, personas = imported("up", tmp_path)
+    own, updated, forgotten, sensitive, other, bare, photo = map(orjson.loads, questions.splitlines())
+    assert (own["preference"]["kind"], forgotten["preference"]["kind"]) == ("neutral", None)
+    assert (
+        updated["previous"]["kind"] == "stereotypical" and updated["preference"]["updates"] == updated["previous"]["id"]
+    )
+    assert (sensitive["secret"], sensitive["preference"], bare["preference"]) == (None, None, None)
+    assert other["preference"]["owner"] == {"who": "other", "relation": None}
+    assert (photo["scenario"], photo["query"]) == ("photo_query", "How warm will these be?")
+    assert histories == b""
+    assert [(one["language"], one["preferences"]) for one in map(orjson.loads, personas.splitlines())] == [("nb", [])]
 
 
 # ---- a Hugging Face dataset folder --------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ def _languages(draw: Draw, native: str) -> list[str]:
     """[source, target] of a translation: into or from the persona's own language."""
     from pmem.lists import translation_languages
 
+    native = "en" if native == "und" else native  # an imported persona's may not be known
     others = [code for code in translation_languages() if code != native]
     other = draw.pick(others) if native == "en" else "en"
     return draw.shuffled([native, other])

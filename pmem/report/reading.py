@@ -105,7 +105,9 @@ def _qa(record: Record) -> list[str]:
         mark = click.style("right", fg="green", bold=True) if right else made.get(option, "wrong").replace("_", " ")
         lines += ["", f"{letter}  ({mark})", _wrapped(option, "   ")]
     for window, place in record["histories"].items():
-        lines += ["", f"in {window} history {place['id']}, {place['distance_tokens'] or 0:,} tokens before its end"]
+        distance = place["distance_tokens"]
+        far = "" if distance is None else f", {distance:,} tokens before its end"
+        lines += ["", f"in {window} history {place['id']}{far}"]
     return lines + _votes(record["votes"])
 
 

@@ -166,9 +166,8 @@ def _preferences(own_id: str, block: Block, labels: Labels) -> list[dict[str, An
     by_text = {_plain(one["text"]): one for one in found}
     for n, (before, after) in enumerate(changes.items() if isinstance(changes, dict) else (), 1):
         old = by_text.get(_plain(before))
-        if isinstance(after, str) and after.strip():
-            new = preference(f"{own_id}/u{n:02d}", old["kind"] if old else None, after)
-            found.append(new | {"updates": old["id"] if old else None})
+        if old and isinstance(after, str) and after.strip():  # of one that isn't in the lists, nothing is known
+            found.append(preference(f"{own_id}/u{n:02d}", old["kind"], after) | {"updates": old["id"]})
     return found
 
 
