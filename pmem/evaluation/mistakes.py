@@ -22,13 +22,15 @@ UNPARSED = "unparsed"
 """Where no answer could be read: no judge is asked."""
 MISTAKE = closed("mistake", {"reason": TEXT, "category": {"type": "string", "enum": list(KINDS)}})
 PROMPT = "eval/judge_error"
+NEEDED = {"sensitive": ("secret",), "updated": ("preference", "previous")}
+"""What has to be known of a question to judge an answer to it, by its case; else its case and the preference."""
 
 
 async def sorted_out(result: Record, questions: dict[str, Record], judge: Model, prompts: Prompts) -> Record:
     """The result with its `error_category`, `error_reason` and `error_judge`, if it is wrong.
 
     questions: by id. A right answer is passed on as it is, and so is one that is sorted already. RecordError if its
-    question isn't there, or has no case to judge by.
+    question isn't there, or doesn't tell what a judge has to know.
     """
     if result["correct"] or result["error_category"]:
         return result
@@ -37,8 +39,11 @@ async def sorted_out(result: Record, questions: dict[str, Record], judge: Model,
     qa = questions.get(result["qa_id"])
     if qa is None:
         raise RecordError(f"--questions holds no question {result['qa_id']}", reason="schema", pointer="/qa_id")
-    if not qa["case"]:
-        raise RecordError("a question without a case has no rubric to judge by", reason="schema", pointer="/qa_id")
+    needed = NEEDED.get(qa["case"], ("case", "preference"))
+    if missing := [name for name in needed if not qa[name]]:
+        raise RecordError(
+            f"question {qa['id']} has no {missing[0]}, which a judge has to know", reason="schema", pointer="/qa_id"
+        )
     fields = {"facts": describe.facts(qa), "rule": describe.rule(qa, prompts), "answer": qa["answer"]}
     prompt = prompts.render(PROMPT, query=qa["query"], reply=_said(result), **fields)
     reply = await judge.chat(user(prompt), call=f"eval/{result['id']}/error", schema=MISTAKE)
