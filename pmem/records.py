@@ -343,6 +343,8 @@ class Result(TypedDict):
     correct: bool
     votes: list[Vote]
     error_category: str | None
+    error_reason: NotRequired[str]
+    error_judge: NotRequired[str]
     prompt_tokens: int
     reply_tokens: int
     labels: Labels
@@ -405,6 +407,7 @@ class Usage(TypedDict):
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
+    latency_seconds: NotRequired[float | None]
     cost_usd: float | None
     prices: str | None
 

@@ -9,7 +9,7 @@ from pmem.errors import RecordError
 from pmem.evaluation.photos import Photos
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
-from pmem.reward import mcq, open_ended
+from pmem.reward import conduct, mcq, open_ended
 from pmem.stream.lookup import Lookup
 from pmem.stream.made import Made, gathered
 
@@ -83,6 +83,7 @@ async def _result(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, A
     else:
         said = await _chosen(qa, scene, setup, call)
     mcq_only = setup.mode == "mcq"
+    options = qa["options"] if mcq_only else None
     scoring = setup.scoring if mcq_only else "reply"
     told = [
         setup.model.name,
@@ -106,10 +107,10 @@ async def _result(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, A
         "window": scene.window,
         "scoring": scoring,
         "permutation": 0,
-        "options": qa["options"] if mcq_only else None,
+        "options": options,
         "gold": qa["gold"] if mcq_only else None,
         **{"choice": None, "parsed": True, "votes": [], "error_category": None, **said},
-        "labels": _labels(qa, scene.window),
+        "labels": _labels(qa, scene.window) | conduct.labels(qa, options, said.get("choice"), said["reply"]),
         "provenance": setup.prompts.provenance("eval", setup.model.name, setup.seed, names),
     }
 

@@ -7,14 +7,16 @@ import click
 
 from pmem.backends.model import Model
 from pmem.evaluation.asking import Setup, results
+from pmem.evaluation.mistakes import sorted_out
 from pmem.evaluation.photos import Photos
 from pmem.models import model_options
 from pmem.prompts import Prompts
-from pmem.report.summary import Summary
+from pmem.report.summarised import print_summary, summary_options
 from pmem.stream.lookup import Lookup
 from pmem.stream.made import Made
-from pmem.stream.options import histories_option, images_option, seed_option, stream_options
+from pmem.stream.options import INPUT, histories_option, images_option, seed_option, stream_options
 from pmem.stream.pipe import Pipe
+from pmem.stream.source import records
 
 
 @click.command(
@@ -22,10 +24,10 @@ from pmem.stream.pipe import Pipe
     "pmem eval --summary results.jsonl"
 )
 @stream_options()
-@click.option("--summary", is_flag=True, help="Read results instead, ask nothing, and print the table.")
-@click.option(
-    "--by", default="kind,scenario,owner", show_default=True, metavar="LABEL,...", help="Breakdown of --summary."
-)
+@summary_options
+@click.option("--errors", is_flag=True, help="Read results instead, and have the judge say what kind of mistake each "
+              "wrong answer makes (needs --questions).")  # fmt: skip
+@click.option("--questions", type=INPUT, help="--errors: the questions that were asked.")
 @model_options(judge=True, optional=True)
 @seed_option
 @click.option("--mode", type=click.Choice(["mcq", "open"]), default="mcq", show_default=True, help="Kind of question.")
@@ -48,6 +50,9 @@ def command(
     seed: int,
     summary: bool,
     by: str,
+    form: str,
+    errors: bool,
+    questions: str | None,
     mode: str,
     contexts: tuple[str, ...],
     histories: str | None,
@@ -62,10 +67,15 @@ def command(
 
     Multiple choice is scored by a strict parser of the reply's letter (what it can't read counts as wrong, and is
     shown apart), or by which option's text the model finds most likely; open-ended replies by the votes of a judging
-    model. --summary prints accuracy with 95% intervals.
+    model. --summary prints accuracy with 95% intervals; --errors passes results on with the kinds of their mistakes.
     """
+    if summary and errors:
+        raise click.UsageError("--summary and --errors are two ways to read results: choose one")
     if summary:
-        _print_summary(pipe, by)
+        print_summary(pipe, by, form)
+        return
+    if errors:
+        _sort_errors(pipe, judge, prompts, questions)
         return
     if model is None:
         raise click.UsageError("Missing option '-m' / '--model'.")
@@ -84,8 +94,12 @@ def command(
     pipe.run(make, reads="qa", writes="result")
 
 
-def _print_summary(pipe: Pipe, by: str) -> None:
-    counted = Summary([label.strip() for label in by.split(",") if label.strip()])
-    for result in pipe.records(reads="result"):
-        counted.count(result)
-    pipe.print(counted.text())
+def _sort_errors(pipe: Pipe, judge: Model | None, prompts: Prompts, questions: str | None) -> None:
+    if judge is None or questions is None:
+        raise click.UsageError("--errors needs --judge-model KIND:NAME and --questions FILE")
+    asked = {qa["id"]: qa for qa in records((questions,), "qa")}
+
+    async def make(result: dict[str, Any], _items: list[str] | None) -> dict[str, Any]:
+        return await sorted_out(result, asked, judge, prompts)
+
+    pipe.run(make, reads="result", writes="result")
