@@ -1,4 +1,4 @@
-"""What a run notices beside its results: histories that come up again and again, judges that disagree."""
+"""What a run notices beside its results: histories that come up again and again, votes that disagree."""
 
 from typing import Any
 
@@ -34,10 +34,10 @@ class Noticed:
             return ""
         times = "once" if self._returns == 1 else f"{self._returns:,} times"
         return (
-            f"the questions are not in the order of their {len(self._seen):,} histories: a server that keeps what it"
+            f"pmem eval: the questions are not in the order of their {len(self._seen):,} histories: a server that keeps what it"
             f" has computed of a history had to go back to an earlier one {times}"
         )
 
     def disputes(self) -> str:
-        """How often judges disagreed, for the summary line."""
-        return f"judges disagree on {self._disputed:,} of {self._judged:,} replies" if self._judged else ""
+        """How often votes disagreed, for the summary line."""
+        return f"votes disagree on {self._disputed:,} of {self._judged:,} replies" if self._judged else ""
