@@ -18,12 +18,14 @@ UNSPACED = re.compile(f"([{_UNSPACED}]+)")
 
 
 def words(text: str) -> list[str]:
-    """A text's words for a search, in small letters; pairs of characters where a script has no spaces."""
+    """A text's words for a search, in small letters. Where a script has no spaces: pairs of characters, and each Han
+    character, which may be a word."""
     found: list[str] = []
     for word in WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
         for part in (word,) if word.isascii() else UNSPACED.split(word):
             if len(part) > 1 and UNSPACED.match(part):
                 found += [part[n : n + 2] for n in range(len(part) - 1)]
+                found += [one for one in part if "\u3400" <= one <= "\u9fff"]
             elif part:
                 found.append(part)
     return found
