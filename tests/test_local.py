@@ -360,9 +360,8 @@ def test_a_prefix_counts_as_messages(smollm2: LocalBackend) -> None:
 
 
 def test_a_template_is_told_whether_to_reason(tmp_path: Path) -> None:
-    from tests.tiny_models import byte_tokenizer
-
     from pmem.backends.local import template_options
+    from tests.tiny_models import byte_tokenizer
 
     tokenizer = byte_tokenizer()
     asked = Request([{"role": "user", "content": "?"}])

@@ -34,8 +34,8 @@ class Noticed:
             return ""
         times = "once" if self._returns == 1 else f"{self._returns:,} times"
         return (
-            f"pmem eval: the questions are not in the order of their {len(self._seen):,} histories: a server that keeps what it"
-            f" has computed of a history had to go back to an earlier one {times}"
+            f"pmem eval: the questions are not in the order of their {len(self._seen):,} histories: a server that keeps"
+            f" what it has computed of a history had to go back to an earlier one {times}"
         )
 
     def disputes(self) -> str:
