@@ -26,7 +26,7 @@ HEDGE = "or|oder|maybe|perhaps|possibly"
 END = (
     r"(?![\w'+#])(?P<plain>"
     rf"(?![ ,()\]}}>:–—-]{{0,4}}(?:{HEDGE}|but|if|unless|although|though|aber|wenn)\b)"
-    rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*[,/&+] ?{OTHER})"
+    rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*(?:[,/&+] ?{OTHER}|\. {OTHER}[.)]))"
     r" ?(?:$|[)\]}>】<(–—]|-+ |[.,;:!]+(?=[\s)\]}<]|$)"
     r"|(?:because|since|as(?! well)|for|due to|given|over|rather than|instead of|weil|da)\b))?"
 )
@@ -114,7 +114,7 @@ def letter(reply: str, count: int = 4) -> str | None:
     meant = (claim for pattern in CLAIMS for claim in pattern.finditer(said) if _meant(said, claim))
     claims = sorted(meant, key=lambda claim: claim.start("letter"))
     named = _last(said, claims) if claims else _bare(said)
-    if named is None or CHANGE.search(said, named.end("letter")) or _others(LONE, said, named):
+    if named is None or CHANGE.search(said, named.end("letter")) or _others(LONE, said, named) or _lists(said, named):
         return None
     found = named["letter"].upper()
     return found if found in LETTERS[:count] else None
@@ -159,6 +159,13 @@ def _bare(said: str) -> re.Match[str] | None:
         return None if found is before_text and _others(LABEL, said, found[-1]) else found[-1]
     ends = found is alone and found[-1].end() == len(said)
     return found[-1] if ends and not _others(BARE[1], said, found[-1], since=0) else None
+
+
+def _lists(said: str, named: re.Match[str]) -> bool:
+    """Whether the letter begins a list of options: "Answer: A. Text of A", and on a line below "B. Text of B"."""
+    line, _, below = said[named.end("letter") :].partition("\n")
+    entries = BARE[1].finditer(below) if len(line) > 3 else ()
+    return any(ord(one["letter"]) == ord(named["letter"].upper()) + 1 for one in entries)
 
 
 def _others(pattern: re.Pattern[str], said: str, named: re.Match[str], *, since: int | None = None) -> bool:
