@@ -517,6 +517,41 @@ def test_a_sample_is_asked_from_end_to_end(tmp_path: Path) -> None:
     assert "recall_user_shared_facts" in table and "of 104" in table
 
 
+WRONG: list[Any] = [None, 7, "x", [], {}, [[]], [{}], {"a": []}, True]
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_wrong_types_are_reasons_and_no_tracebacks(tmp_path: Path, value: Any) -> None:
+    for key in query():
+        of_queries(tmp_path, {**query(), key: value})
+    for key in remembered():
+        long(tmp_path, "x.json", {**remembered(), key: value})
+    for key in ("question", "answer", "evidence", "category", "adversarial_answer"):
+        asked(tmp_path, {"question": "When?", "answer": "Now", "category": 1, key: value})
+    for key in ("speaker", "dia_id", "text", "img_url", "blip_caption"):
+        turn = {"speaker": "Eve", "dia_id": "D1:1", "text": "Hi.", key: value}
+        sample = {
+            "sample_id": "s",
+            "conversation": {"session_1": [turn, value]},
+            "qa": [{"question": "?", "answer": 1}],
+        }
+        for given in (sample, {**sample, "conversation": {"session_1": [turn]}}, {**sample, "conversation": value}):
+            made(locomo.entries((str(write(tmp_path / "l.json", [given])),)), locomo.Importer())
+    for key in (*ROW, "conversation", "classification_task_options"):
+        preferred(write(tmp_path / "food.json", [{**ROW, key: value}]))
+    for key in ("id", "messages", "sessions", "date"):
+        chats = write(tmp_path / "c.json", [{"messages": [{"role": "user", "content": value}], key: value}])
+        made(items((str(chats),)), messages.importer)
+
+
+def test_tables_that_are_none_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "questions_32k.csv"
+    for content, said in ((b"a,b\n1,2\n", "expected the columns of PersonaMem"), (b"\xff\xfe", "not UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            list(personamem_v1.entries((str(path),)))
+
+
 def test_folders_without_the_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds none of questions\*\.csv"):
         list(personamem_v1.entries((str(tmp_path),)))

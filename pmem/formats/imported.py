@@ -190,8 +190,18 @@ def said(value: Any, pointer: str) -> list[Message]:
             found = check.plain(str(one["role"]), 40)
             place_of_role = f"{pointer}/{place}/role"
             raise RecordError(f"expected user or assistant, found {found}", reason="schema", pointer=place_of_role)
+        if not _is_content(one["content"]):
+            place_of_content = f"{pointer}/{place}/content"
+            raise RecordError("expected text, or parts of text and images", reason="schema", pointer=place_of_content)
         messages.append({"role": one["role"], "content": one["content"]})
     return messages
+
+
+def _is_content(value: Any) -> bool:
+    """Whether its tokens can be counted; the schema says the rest."""
+    parts = value if isinstance(value, list) else []
+    sound_parts = all(isinstance(part, dict) and isinstance(part.get("text", ""), str) for part in parts)
+    return isinstance(value, str | list) and sound_parts
 
 
 def sound(kind: str, record: Record) -> Record:

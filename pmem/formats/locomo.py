@@ -69,7 +69,7 @@ class Importer:
         conversation = self._conversation(entry.file, sample)
         told = self._histories.told(sample, "whole", sample, lambda: (None, _sessions(conversation)))
         named = set(_TURN.findall(str(item.get("evidence"))))
-        shown = [(n, turn) for n, turn in enumerate(_turns(conversation)) if turn.get("dia_id") in named]
+        shown = [(n, turn) for n, turn in enumerate(_turns(conversation)) if str(turn.get("dia_id")) in named]
         unanswerable = category == UNANSWERABLE and "answer" not in item
         wrong = item.get("adversarial_answer")
         made = question(

@@ -87,7 +87,7 @@ def _sessions(item: Record) -> tuple[list[Session], list[int]]:
 
 def _given(item: Record) -> list[tuple[str | None, Any, list[Any], bool]]:
     """(id, date, turns, whether evidence is marked among them) for each session."""
-    names, dates = item.get("haystack_session_ids", []), item.get("haystack_dates", [])
+    names, dates = (_listed(item.get(key, []), f"/{key}") for key in ("haystack_session_ids", "haystack_dates"))
     if "haystack_sessions" in item:
         haystack = _listed(item["haystack_sessions"], "/haystack_sessions")
         if len(dates) not in (0, len(haystack)) or len(names) not in (0, len(haystack)):

@@ -44,14 +44,16 @@ def _table(path: Path) -> Iterator[Entry | Torn]:
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, strict=True)
-        if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-            raise InputError(f"{path}:1: expected the columns of PersonaMem, found none named {missing[0]}")
         try:
+            if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+                raise InputError(f"{path}:1: expected the columns of PersonaMem, found none named {missing[0]}")
             for row in rows:
                 named = {name: cell for name, cell in row.items() if isinstance(name, str)}
                 yield Entry(named, orjson.dumps(named), str(path), rows.line_num)
         except csv.Error as fault:
             raise InputError(f"{path}:{rows.line_num}: not CSV: {fault}") from None
+        except UnicodeDecodeError as fault:
+            raise InputError(f"{path}: not UTF-8: {fault.reason}") from None
 
 
 class Importer:
@@ -97,7 +99,7 @@ class Importer:
         told = self._of_context(row, file)
         key = row.get("question_id") or [row["shared_context_id"], row["user_question_or_message"]]
         query, right = row["user_question_or_message"], row["correct_answer"]
-        made = _question(key, row["persona_id"], query, texts, right, row, told)
+        made = _question(key, str(row["persona_id"]), query, texts, right, row, told)
         distance = str(row.get("distance_to_ref_in_tokens") or "")
         for reference in made["histories"].values():
             reference["distance_tokens"] = int(distance) if distance.isdecimal() else None
@@ -106,7 +108,7 @@ class Importer:
     def _of_documents(self, item: Record, file: Path, user: str) -> Told | None:
         names = item.get("gold_ids")
         known = self._beside(file, file.name.replace("queries", "documents"), _documents)
-        if not isinstance(names, list) or not names or any(name not in known for name in names):
+        if not isinstance(names, list) or not names or not all(isinstance(one, str) and one in known for one in names):
             self.unplaced += 1
             return None
 
@@ -126,7 +128,7 @@ class Importer:
             return None
         cut = int(end) if end.isdecimal() else None
         return self._histories.told(
-            (name, cut), _window(file), row["persona_id"], lambda: _sessions(name, known[name][:cut])
+            (name, cut), _window(file), str(row["persona_id"]), lambda: _sessions(name, known[name][:cut])
         )
 
     def _beside(self, file: Path, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -178,6 +180,8 @@ def _parted(document: str) -> tuple[str | None, list[dict[str, Any]]]:
 
 def _sessions(name: str, messages: list[dict[str, Any]]) -> tuple[str | None, list[Session]]:
     """A context's messages, a session from each system message on."""
+    if not all(isinstance(one, dict) for one in messages):
+        raise RecordError("its context holds something that is no message", reason="schema")
     starts = [n for n, one in enumerate(messages) if n == 0 or one.get("role") == "system"]
     systems: dict[str, None] = {}
     sessions = []
@@ -192,7 +196,8 @@ def _sessions(name: str, messages: list[dict[str, Any]]) -> tuple[str | None, li
 
 
 def _documents(path: Path) -> dict[str, Any]:
-    return {one["id"]: one["content"] for one in _sound(path) if {"id", "content"} <= one.keys()}
+    found = [(one.get("id"), one.get("content")) for one in _sound(path)]
+    return {name: content for name, content in found if isinstance(name, str) and isinstance(content, str)}
 
 
 def _contexts(path: Path) -> dict[str, Any]:
