@@ -113,12 +113,12 @@ def questions(count: int, *, per_history: int = 1) -> Iterator[dict[str, Any]]:
     return (qa(number, draw, history=number // per_history) for number in range(count))
 
 
-def histories(count: int) -> Iterator[dict[str, Any]]:
-    """Histories 0 and up, as `pmem assemble` writes them."""
+def histories(count: int, *, length: int = MESSAGES) -> Iterator[dict[str, Any]]:
+    """Histories 0 and up of so many messages, as `pmem assemble` writes them."""
     draw = random.Random(1)
     for number in range(count):
         persona = id_of("p", number)
-        said = messages(MESSAGES, CHARACTERS, draw)
+        said = messages(length, CHARACTERS, draw)
         yield {
             "type": "history",
             "id": id_of("h", number),

@@ -90,12 +90,13 @@ def first_fault(json_schema: dict[str, Any], value: Any) -> Fault:
 
 def wrong_type(expected: tuple[str, ...], found: Any) -> str:
     """What to say when another type of record came: which was expected, which came, which command makes it."""
-    wanted = " or ".join(expected)
+    wanted = " or ".join(filter(None, (", ".join(expected[:-1]), expected[-1])))
     came = f"a {plain(found['type'], 40)} record" if _typed(found) else f"{_kind_of(found)} without a type"
     if len(expected) == len(TYPES):
         return f"expected a record of one of the types {', '.join(TYPES)}; found {came}"
-    makers = [f"`pmem {MAKERS[kind]}`" for kind in expected if kind in MAKERS]
-    hint = f"; {' or '.join(makers)} makes {wanted} records" if makers else ""
+    made = [kind for kind in expected if kind in MAKERS]
+    makers = [f"`pmem {MAKERS[kind]}`" for kind in made]
+    hint = f"; {' or '.join(makers)} makes {' or '.join(made)} records" if made else ""
     article = "an" if wanted[0] in "aeiou" else "a"
     return f"expected {article} {wanted} record, found {came}{hint}"
 

@@ -26,14 +26,17 @@ HEDGE = "or|oder|maybe|perhaps|possibly"
 END = (
     r"(?![\w'+#])(?P<plain>"
     rf"(?![ ,()\]}}>:–—-]{{0,4}}(?:{HEDGE}|but|if|unless|although|though|aber|wenn)\b)"
-    rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*[,/&+] ?{OTHER})"
+    rf"(?![^\w\n]{{0,4}}(?:(?:{HEDGE}|and|und|also) ){{1,3}}{OTHER})(?![ )\]}}]*(?:[,/&+] ?{OTHER}|\. {OTHER}[.)]))"
     r" ?(?:$|[)\]}>】<(–—]|-+ |[.,;:!]+(?=[\s)\]}<]|$)"
     r"|(?:because|since|as(?! well)|for|due to|given|over|rather than|instead of|weil|da)\b))?"
 )
 
-NOUN = "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta)"
+NOUN = (
+    "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta|resposta|antwoord|cevap"
+    "|yanıt|ответ|відповідь|答案|回答|正解|정답|답변|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ|đáp án|câu trả lời)"
+)
 RIGHT = "(?:the|my|final|correct|right|best|die|meine|richtige|beste|la|ma|mi)"
-WHICH = r"(?: correcta| correcte| that (?:suits|fits)(?: \w+){1,2} best)?"
+WHICH = r"(?: correcta| correcte| that (?:suits|fits)(?: \w+){1,2} best| to (?:your|the|this) question)?"
 SURELY = "(?:therefore|thus|hence|clearly|definitely|probably|most likely)"
 FILLER = rf"(?:{OPEN}(?:{SURELY}|the|option|reply|letter|choice|answer|not [A-J],? but|\\boxed)){{0,4}}"
 IS = r"(?: (?:is|would be|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
@@ -42,7 +45,7 @@ FLAGS = re.IGNORECASE | re.MULTILINE
 PHRASES = (
     # "Answer: B", "the best option is B", {"answer": "B"}; not "the wrong answer is B"
     rf"(?:\b{RIGHT} |(?<![\w-])(?<!\w )){NOUN}{WHICH}{IS}{FILLER}{OPEN}{LETTER}{END}",
-    rf"\\boxed{OPEN}{LETTER}{END}",
+    rf"(?:\\boxed|<answer>){OPEN}{LETTER}{END}",
     # "I choose B", "I'd go with option B"
     rf"\b(?:I(?:'d| would|'ll| will|'m| am)?|ich)(?: {SURELY})?"
     r" (?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|say|opt for|wähle|nehme)"
@@ -64,6 +67,10 @@ BARE = (
         re.MULTILINE,
     ),
 )
+
+LONE = re.compile(rf"^{OPEN}(?P<letter>[A-J])[ )\]}}>】.!]*$", re.MULTILINE)
+# A letter that stands for an option, anywhere: "(B)", "A, B or C", "B." - and "Plan B." too, but who can tell?
+LABEL = re.compile(r"(?<![\w'])(?P<letter>[A-HJ])(?= ?(?:[.):;,/\]]|$)| (?:or|and|oder|und) [A-J]\b)", re.MULTILINE)
 
 DOUBT = re.compile(r"\b(?:not|never|neither|nor|cannot|\w+n't|if|whether|unless|wenn|ob|nicht|second)\b", re.IGNORECASE)
 CHANGE = re.compile(
@@ -107,7 +114,7 @@ def letter(reply: str, count: int = 4) -> str | None:
     meant = (claim for pattern in CLAIMS for claim in pattern.finditer(said) if _meant(said, claim))
     claims = sorted(meant, key=lambda claim: claim.start("letter"))
     named = _last(said, claims) if claims else _bare(said)
-    if named is None or CHANGE.search(said, named.end("letter")):
+    if named is None or CHANGE.search(said, named.end("letter")) or _others(LONE, said, named) or _lists(said, named):
         return None
     found = named["letter"].upper()
     return found if found in LETTERS[:count] else None
@@ -140,11 +147,28 @@ def _is_line(said: str, claim: re.Match[str]) -> bool:
 
 
 def _bare(said: str) -> re.Match[str] | None:
-    """The letter of a reply without a claim: alone on the first or last line, or before its option's text."""
-    for pattern in BARE:
-        found = list(pattern.finditer(said))
-        if found:
-            same = len({one["letter"].upper() for one in found}) == 1
-            placed = found[0].start() == 0 or (pattern is BARE[0] and found[-1].end() == len(said))
-            return found[-1] if same and placed else None
-    return None
+    """The letter of a reply without a claim: alone on the first or last line, or before its option's text.
+
+    No list of options may go before a letter on the last line, and no other option be named behind a text's letter.
+    """
+    alone, before_text = (list(pattern.finditer(said)) for pattern in BARE)
+    found = alone or before_text
+    if not found or len({one["letter"].upper() for one in found}) > 1:
+        return None
+    if found[0].start() == 0:
+        return None if found is before_text and _others(LABEL, said, found[-1]) else found[-1]
+    ends = found is alone and found[-1].end() == len(said)
+    return found[-1] if ends and not _others(BARE[1], said, found[-1], since=0) else None
+
+
+def _lists(said: str, named: re.Match[str]) -> bool:
+    """Whether the letter begins a list of options: "Answer: A. Text of A", and on a line below "B. Text of B"."""
+    line, _, below = said[named.end("letter") :].partition("\n")
+    entries = BARE[1].finditer(below) if len(line) > 3 else ()
+    return any(ord(one["letter"]) == ord(named["letter"].upper()) + 1 for one in entries)
+
+
+def _others(pattern: re.Pattern[str], said: str, named: re.Match[str], *, since: int | None = None) -> bool:
+    """Whether the pattern finds another letter than the named one, behind that or from a place on."""
+    found = pattern.finditer(said, named.end("letter") if since is None else since)
+    return any(one["letter"].upper() != named["letter"].upper() for one in found)

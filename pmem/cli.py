@@ -31,6 +31,8 @@ COMMANDS = {
     "annotate": "Sheets for people to judge questions; their agreement.",
     "import": "Read other people's data as records.",
     "export": "Write records in other people's layouts.",
+    "compare": "Compare runs on the same questions.",
+    "report": "Results as one page to look through in a browser.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

@@ -1,7 +1,7 @@
 """The options of every command that calls a model, as one decorator that hands the command its Model and prompts."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ _FILE = click.Path(exists=True, dir_okay=False)
 _REMOTE = ("openai:", "azure:")
 _RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
+_OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
+"""Settings that don't go for judges."""
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
@@ -53,6 +55,11 @@ _SETTINGS = (
     click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
     click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of each reply (default: the model's own)."),
     click.option("--temperature", type=_Finite(min=0), help="For sampling (default: the model's own)."),
+    click.option(
+        "--thinking/--no-thinking",
+        default=None,
+        help="Whether the model reasons first, where its chat template has that switch (default: the model's own).",
+    ),
     click.option("--plan", is_flag=True, help="Ask and write nothing; say what the run would take."),
     click.option("--batch", is_flag=True, help="openai:, azure: in the server's batches: within a day, for less."),
     click.option(
@@ -76,7 +83,11 @@ _SETTINGS = (
         help="Folder with prompts that replace pmem's own of the same name.",
     ),
     click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="local:, vllm: of weights."),
-    click.option("--context-length", type=click.IntRange(min=1), help="vllm: tokens of prompt and reply together."),
+    click.option(
+        "--context-length",
+        type=click.IntRange(min=1),
+        help="Most tokens of prompt and reply together: of a vllm: model, of what eval asks.",
+    ),
     click.option(
         "--tensor-parallel",
         type=click.IntRange(min=1),
@@ -88,11 +99,18 @@ _JUDGE = (
     click.option("--judge-model", metavar="KIND:NAME", help="Model that judges."),
     click.option("--judge-base-url", multiple=True, metavar="URL", help="Its server (repeatable)."),
 )
+_JUDGES = (
+    click.option(
+        "--judge-model", multiple=True, metavar="KIND:NAME", help="Model that judges open-ended replies (repeatable)."
+    ),
+    click.option("--judge-base-url", multiple=True, metavar="URL", help="Server of the judges (repeatable)."),
+)
 
 
-def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[Command], Command]:
-    """Give the command a `model` and `prompts` (with judge=True also a `judge`: the judging model, or None).
+def model_options(*, judge: bool = False, judges: bool = False, optional: bool = False) -> Callable[[Command], Command]:
+    """Give the command a `model` and `prompts`.
 
+    With judge=True also a `judge`: the judging model, or None; with judges=True `judges`: any number of them.
     optional: the command does without a model in some uses; then `model` is None where none was named.
     Goes below `stream_options` and above the command's own options; the command also takes `seed`.
     """
@@ -103,16 +121,16 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
             from pmem.prompts import Prompts
 
             settings = {name: given.pop(name) for name in _NAMES if name not in ("prompts",)}
-            judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge}
+            judging = {name: given.pop(name) for name in ("judge_model", "judge_base_url") if judge or judges}
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
             pipe.batch_out = settings["batch_out"]
             opener = _Opener(pipe, seed, **settings)
             given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
-            if judge:
-                name = judging["judge_model"]
-                if judging["judge_base_url"] and not name:
-                    raise click.UsageError("--judge-base-url is for the model named by --judge-model")
-                given["judge"] = opener.model(name, "judge", judging["judge_base_url"]) if name else None
+            if judges:
+                given["judges"] = opener.judges(judging["judge_model"], judging["judge_base_url"])
+            elif judge:
+                named = filter(None, [judging["judge_model"]])
+                given["judge"] = next(iter(opener.judges(named, judging["judge_base_url"])), None)
             opener.all_open()
             if settings["plan"]:
                 if not opener.plans:
@@ -125,7 +143,7 @@ def model_options(*, judge: bool = False, optional: bool = False) -> Callable[[C
         made: Command = bundle(
             click.option("-m", "--model", metavar="KIND:NAME", required=not optional, help=_MODEL_HELP),
             *_SETTINGS,
-            *(_JUDGE if judge else ()),
+            *(_JUDGES if judges else _JUDGE if judge else ()),
         )(with_model)
         return made
 
@@ -167,6 +185,9 @@ class _Opener:
 
         given = self._settings
         backend = self._backend(name, urls)
+        unswitched = name.startswith(("azure:", "recorded:")) or getattr(backend, "hosted", False)
+        if role == "model" and given["thinking"] is not None and unswitched:
+            raise click.UsageError(f"--thinking and --no-thinking are not for {name}, which has no such switch")
         cached = backend.cacheable and not given["no_cache"]
         file = Path(given["cache"]) if given["cache"] else default_path()
         cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
@@ -174,7 +195,7 @@ class _Opener:
         price = self._price(name, backend)
         if self._ways and cache and name.startswith(_REMOTE):
             backend, limits = self._ways.around(name, backend, cache, limits)
-        sampling = {key: given[key] if role == "model" else None for key in ("max_tokens", "temperature")}
+        sampling = {key: given[key] if role == "model" else None for key in _OF_THE_MODEL}
         tally = Tally(name, role, price)
         calls = None
         if given["plan"]:
@@ -183,6 +204,13 @@ class _Opener:
         self._pipe.attached.append(made)
         self._pipe.used.append(lambda: tally.record(self._pipe.stage))
         return made
+
+    def judges(self, names: Iterable[str], urls: tuple[str, ...]) -> "tuple[Model, ...]":
+        """The named judging models, each once."""
+        each = dict.fromkeys(names)
+        if urls and not each:
+            raise click.UsageError("--judge-base-url is for the models named by --judge-model")
+        return tuple(self.model(name, "judge", urls) for name in each)
 
     def _planning(
         self, real: "Backend", tally: "Tally", limits: "Limits", cache: "Cache | None", *, cacheable: bool

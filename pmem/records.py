@@ -58,6 +58,7 @@ Verdict = Literal["pass", "fail", "unclear"]
 Mode = Literal["mcq", "open"]
 Context = Literal["full", "memory", "snippet", "none", "rag"]
 Scoring = Literal["reply", "likelihood"]
+Truncate = Literal["oldest", "middle"]
 Reason = Literal["schema", "json", "type", "model", "limit", "filler", "dropped", "internal"]
 
 Labels = dict[str, str]
@@ -319,6 +320,18 @@ class OptionLikelihood(TypedDict):
     none: float | None
 
 
+class Settings(TypedDict):
+    """How a question was asked, where that was chosen; tokens of prompt and reply."""
+
+    temperature: NotRequired[float]
+    max_tokens: NotRequired[int]
+    thinking: NotRequired[bool]
+    top_k: NotRequired[int]
+    with_system: NotRequired[Literal[True]]
+    context_length: NotRequired[int]
+    truncate: NotRequired[Truncate]
+
+
 class Result(TypedDict):
     """What one model answered to one question. `options` and `gold` are in the order shown."""
 
@@ -343,8 +356,14 @@ class Result(TypedDict):
     correct: bool
     votes: list[Vote]
     error_category: str | None
+    error_reason: NotRequired[str]
+    error_judge: NotRequired[str]
     prompt_tokens: int
     reply_tokens: int
+    reasoning_tokens: NotRequired[int]
+    memory_id: NotRequired[str]
+    truncated_tokens: NotRequired[int]
+    settings: NotRequired[Settings]
     labels: Labels
     provenance: Provenance
 
@@ -405,6 +424,7 @@ class Usage(TypedDict):
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
+    latency_seconds: NotRequired[float | None]
     cost_usd: float | None
     prices: str | None
 

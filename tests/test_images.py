@@ -12,6 +12,7 @@ from pmem import images
 from pmem.dataset.filler import Pool
 from pmem.dataset.histories import Setup, histories, window
 from pmem.errors import PmemError, RecordError
+from pmem.evaluation.past import Past
 from pmem.evaluation.photos import Photos
 from pmem.prompts import describe
 from pmem.tokens import count_messages
@@ -143,6 +144,28 @@ def test_messages_without_images_stay_the_same_object() -> None:
     raw = orjson.dumps(plain)
     assert Photos().shown(plain) is plain and Photos().shown_raw(b'[{"role":"user"}]') == b'[{"role":"user"}]'
     assert Photos().shown_raw(raw) == raw
+
+
+def past(*, folder: Path | None, as_text: bool) -> Past:
+    sessions = [{"start": 0, "date": None}]
+    record = {"id": "h-1", "persona": None, "system": "Be kind.", "sessions": sessions}
+    return Past(orjson.dumps(photo("home/mug.png")), record, "o200k_base", Photos(folder, as_text=as_text))
+
+
+def test_a_history_shows_its_images_whole_cut_and_searched(folder: Path) -> None:
+    write(folder, MUG)
+    whole, worded = past(folder=folder, as_text=False), past(folder=folder, as_text=True)
+    shown = Photos(folder).shown(photo("home/mug.png"))
+    assert orjson.loads(whole.whole(with_system=False).raw) == shown
+    assert orjson.loads(whole.whole(with_system=True).raw)[1:] == shown
+    assert orjson.loads(whole.cut(999, "oldest", with_system=True).prefix.raw)[1:] == shown
+    assert orjson.loads(worded.whole(with_system=False).raw)[0]["content"] == "What is it?\n\n[photo: A mug.]"
+    assert worded.tokens[0] == count_messages([{"role": "user", "content": "What is it?\n\n[photo: A mug.]"}])
+    assert worded.index.best("mug", 1) == ["User: What is it?\n\n[photo: A mug.]\n\nAssistant: A mug."]
+
+
+def test_a_search_needs_no_folder_of_images() -> None:
+    assert "[photo]" in past(folder=None, as_text=False).index.best("mug", 1)[0]
 
 
 def test_a_history_counts_the_text_and_keeps_the_caption() -> None:

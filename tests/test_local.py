@@ -359,6 +359,21 @@ def test_a_prefix_counts_as_messages(smollm2: LocalBackend) -> None:
     assert run(smollm2.complete(split)) == run(smollm2.complete(whole))
 
 
+def test_a_template_is_told_whether_to_reason(tmp_path: Path) -> None:
+    from pmem.backends.local import template_options
+    from tests.tiny_models import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    asked = Request([{"role": "user", "content": "?"}])
+    assert template_options(asked, tokenizer, "it") == {}
+    with pytest.raises(BackendError, match="it: its chat template has no switch"):
+        template_options(asked._replace(thinking=True), tokenizer, "it")
+    tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    options = template_options(asked._replace(thinking=False), tokenizer, "it")
+    said = tokenizer.apply_chat_template(asked.messages, tokenize=False, **options)
+    assert said.endswith("<think></think>")
+
+
 def test_more_than_the_context_holds(tiny: LocalBackend) -> None:
     short, long = asked("a b c d"), asked("word " * 200, call="stage/x/step/0")
     reply = run(tiny.complete(short))

@@ -18,6 +18,7 @@ from pmem.backends.base import Completion, Request
 from pmem.backends.local import LocalBackend
 from pmem.dataset import conversations, implicitness, people, preferences, questions, votes
 from pmem.errors import BackendError, MissingExtra, ModelError
+from pmem.evaluation import mistakes
 from pmem.prompts.replies import VERDICT
 from tests import tiny_models
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 REPLIES: dict[str, list[dict[str, Any]]] = {  # how a stage writes its reply's schema, and such schemas
     "VERDICT": [VERDICT],
     "_VERDICT": [implicitness._VERDICT],
+    "MISTAKE": [mistakes.MISTAKE],
     "PROFILE": [people.PROFILE],
     "QUERY": [questions.QUERY],
     "_options_reply(target.case)": [questions._options_reply(case) for case in questions.MADE],

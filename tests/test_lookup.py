@@ -13,7 +13,7 @@ import pytest
 
 from pmem.errors import InputError, RecordError
 from pmem.stream import lookup
-from pmem.stream.lookup import Lookup
+from pmem.stream.lookup import Lookup, finished
 from tests.command import lines, peak, sample
 
 
@@ -216,3 +216,40 @@ def test_many_histories_are_not_kept_in_memory(tmp_path: Path) -> None:
     )
     few = peak(code, "30", folder=tmp_path)  # more than what is kept at hand
     assert peak(code, "200", folder=tmp_path) - few < 5
+
+
+# ---- the rest of a record, and other keys ------------------------------------------------------------------------
+
+
+def looked_up(table: Lookup, *keys: str) -> list[Any]:
+    async def ask() -> list[Any]:
+        got = await asyncio.gather(*(table.record(one) for one in keys), return_exceptions=True)
+        await table.close()
+        return list(got)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("vouched", [True, False])
+def test_a_record_without_its_messages(tmp_path: Path, vouched: bool) -> None:
+    record = history(3)
+    if vouched:
+        said = orjson.dumps(record["messages"])
+        record = {**record, "messages_sha256": hashlib.sha256(said).hexdigest(), "messages": record.pop("messages")}
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(lines([history(1), record, dict(reversed(history(4).items()))]))
+    rest = {name: value for name, value in record.items() if name != "messages"}
+    found = looked_up(Lookup(path, "history"), id_of(3), id_of(4))
+    assert found[0] == rest and found[1]["id"] == id_of(4) and "messages" not in found[1]
+
+
+def test_a_memory_is_found_by_its_history_once_it_is_finished(tmp_path: Path, impatient: None) -> None:
+    def memory(number: int, of: int, chunk: int) -> dict[str, Any]:
+        return {**sample("memory"), "id": f"m-{number:016x}", "history_id": id_of(of), "chunk": chunk, "chunks": 2}
+
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(lines([memory(1, 1, 1), memory(2, 1, 2), memory(3, 2, 1), memory(4, 1, 2)]))
+    table = Lookup(path, "memory", key=finished, named="finished memory of")
+    found = looked_up(table, id_of(1), id_of(2))
+    assert found[0] == memory(2, 1, 2)
+    assert isinstance(found[1], RecordError) and f"holds no finished memory of {id_of(2)}" in found[1].message

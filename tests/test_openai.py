@@ -262,6 +262,21 @@ def test_what_is_sent(server: Answers) -> None:
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize("thinking", [True, False])
+def test_whether_to_reason_is_told_to_the_chat_template(server: Answers, thinking: bool) -> None:
+    ask(server, reply(), thinking=thinking)
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
+
+
+def test_reasoning_that_a_server_tells_apart_is_no_reply(server: Answers) -> None:
+    assert ask(server, reply("Answer: B", reasoning_content="Answer: A")).text == "Answer: B"
+    for name in ("reasoning_content", "reasoning"):
+        assert ask(server, reply(None, **{name: "Answer: A"})).text == ""
+    assert len(server.bodies) == 3
+    completion = ask(server, reply(None, reasoning=""), reply("yes"))  # nothing at all: asked for again
+    assert completion.text == "yes" and len(server.bodies) == 5
+
+
 def test_a_parameter_that_the_server_does_not_take_is_left_out(server: Answers) -> None:
     refused = [
         problem(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),

@@ -36,7 +36,15 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(unpacked: Path) -> None
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     schemas = {path.name for path in (ROOT / "schemas").iterdir()}
     assert {f"pmem/schemas/{name}" for name in schemas} <= names
-    for needed in ("pmem/prompts/qa/query.txt", "pmem/lists/topics.toml", "pmem/demo/recorded.jsonl", "pmem/py.typed"):
+    for needed in (
+        "pmem/prompts/qa/query.txt",
+        "pmem/lists/topics.toml",
+        "pmem/demo/recorded.jsonl",
+        "pmem/py.typed",
+        "pmem/report/paper.toml",
+        "pmem/report/page/page.js",
+        "pmem/formats/lm_eval_task/task.yaml.txt",
+    ):
         assert needed in names
     assert {name.split("/")[0] for name in names} == {"pmem", "pmem-0.1.0.dist-info"}
 

@@ -39,6 +39,7 @@ def test_a_tally_counts_by_hand() -> None:
     tally = Tally("openai:m", "judge", Price(2, 1, 8, "2030-02-03"))
     assert tally.report() == ""
     tally.calls, tally.hits, tally.retries, tally.failed, tally.abandoned, tally.invalid = 1200, 5, 4, 3, 2, 1
+    tally.seconds = 600.0
     tally.add(Usage(2000, 500, 100, 60))
     tally.add(Usage(1000, 0, 200, 0))
     cost = (2500 * 2 + 500 * 1 + 300 * 8) / 1e6
@@ -50,7 +51,7 @@ def test_a_tally_counts_by_hand() -> None:
     assert tally.record("judge") == {
         "type": "usage", "stage": "judge", "role": "judge", "model": "openai:m", "calls": 1200, "from_cache": 5,
         "repeated": 4, "failed": 3, "abandoned": 2, "invalid": 1, "prompt_tokens": 3000, "cached_tokens": 500,
-        "completion_tokens": 300, "reasoning_tokens": 60, "cost_usd": 0.0079, "prices": "2030-02-03",
+        "completion_tokens": 300, "reasoning_tokens": 60, "latency_seconds": 0.5, "cost_usd": 0.0079, "prices": "2030-02-03",
     }  # fmt: skip
 
 

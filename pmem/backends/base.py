@@ -38,6 +38,7 @@ class Request(NamedTuple):
     step: str = ""
     raw: bytes = b""
     key: bytes = b""
+    thinking: bool | None = None  # whether to reason first; None: the model's own choice
 
     @property
     def size(self) -> int:

@@ -107,6 +107,7 @@ class Calls:
         cost = 0.0
         try:
             expected = await self._slowed(request)
+            began = time.monotonic()
             try:
                 said, value, usage = await ask()
             except Unavailable as fault:
@@ -118,6 +119,7 @@ class Calls:
                 raise
             self._reached = True
             self._heard(refused=False)
+            self.tally.seconds += time.monotonic() - began
             self._learn(request, usage, expected)
             if self.tally.price:  # a server that doesn't tell tokens is taken to have used as many as it could
                 cost = self.tally.price.of(usage) if any(usage) else reserved

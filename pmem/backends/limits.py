@@ -129,21 +129,27 @@ class Places:
         self.taken = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = 0
+        self._called = 0  # they have been given a place, and come to take it in a moment
         self._heard = self._refused = 0
 
     async def __aenter__(self) -> None:
-        if self.taken < int(self.limit) and not self._waiting:
+        if self.taken < int(self.limit) and not self._waiting and not self._called:
             self.taken += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._number += 1
         heapq.heappush(self._waiting, (turn.get(), self._number, place))
+        self._admit()
         try:
+            if place.done():
+                await asyncio.sleep(0)  # those who were called before it come first
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():  # given just as the call was abandoned
+                self._called -= 1
                 self._give_back()
             raise
+        self._called -= 1
 
     async def __aexit__(self, *_: object) -> None:
         self._give_back()
@@ -157,6 +163,7 @@ class Places:
             place = heapq.heappop(self._waiting)[2]
             if not place.done():
                 self.taken += 1
+                self._called += 1
                 place.set_result(None)
 
     def heard(self, *, refused: bool) -> None:

@@ -259,8 +259,9 @@ class _Worker:
     def _prompt(self, request: Request) -> list[int]:
         """Token ids of the messages in the model's chat format, up to where the assistant's reply begins."""
         messages = messages_of(request)
+        options = template_options(request, self._tokenizer, f"local model '{self._name}'")
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
         except Exception as fault:  # templates raise what they like, jinja2's errors mostly
             why = f"the chat template of local model '{self._name}' refuses the messages: {fault}"
             raise ModelError(why, call=request.call or None) from fault
@@ -293,6 +294,15 @@ def messages_of(request: Request) -> list[Message]:
             message["content"] += f"\n\n{asked}"
             return messages
     return [*messages, {"role": "user", "content": asked}]
+
+
+def template_options(request: Request, tokenizer: Any, name: str) -> dict[str, Any]:
+    """What a chat template is told beside the messages; BackendError if it can't be told whether to reason."""
+    if request.thinking is None:
+        return {}
+    if "enable_thinking" not in str(tokenizer.chat_template):
+        raise BackendError(f"{name}: its chat template has no switch for --thinking or --no-thinking (enable_thinking)")
+    return {"enable_thinking": request.thinking}
 
 
 def _text(content: Any) -> str:

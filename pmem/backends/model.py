@@ -76,13 +76,19 @@ class Model:
         seed: int = 0,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        thinking: bool | None = None,
+        context_length: int | None = None,
     ) -> None:
+        """thinking: whether to reason first, for models with that switch; context_length: tokens of prompt and reply
+        together, for stages that keep to it (None: the model's own)."""
         self.name = name
         self.backend = backend
         self.cache = cache if backend.cacheable else None
         self.seed = seed
         self.max_tokens = max_tokens
         self.temperature = temperature
+        self.thinking = thinking
+        self.context_length = context_length
         self.tally = tally or Tally(name)
         self._calls = calls or Calls(self.tally, self.cache, limits)
         self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
@@ -123,6 +129,7 @@ class Model:
                 _step(call, step),
                 raw,
                 self._key(raw, prefix, form, b"%d.%d" % (n, attempt)),
+                self.thinking,
             )
             try:
                 completion = await self._completion(request)
@@ -148,7 +155,9 @@ class Model:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
         raw = orjson.dumps(messages)
         key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
-        request = Request(messages, prefix, call=f"{call}/0", step=_step(call, step), raw=raw, key=key)
+        request = Request(
+            messages, prefix, call=f"{call}/0", step=_step(call, step), raw=raw, key=key, thinking=self.thinking
+        )
 
         async def ask() -> Asked[list[Likelihood]]:
             found = await self.backend.likelihood(request, texts)
@@ -212,6 +221,7 @@ class Model:
             if len(self._forms) > 256:
                 self._forms.clear()
             settings = [self.backend.identify(), schema, self.max_tokens, self.temperature, self.seed]
+            settings += [self.thinking] if self.thinking is not None else []  # else the key is that of earlier versions
             valid = check.compiled(schema) if schema is not None else bool
             form = self._forms[id(schema)] = _Form(schema, valid, canonical(settings))
         return form

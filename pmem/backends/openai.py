@@ -141,7 +141,7 @@ class OpenAIBackend:
 
     def _tail(self, request: Request) -> bytes:
         """What follows the messages and the seed: the same for all calls with one schema."""
-        key = (id(request.schema), request.max_tokens, request.temperature, len(self._dropped))
+        key = (id(request.schema), request.max_tokens, request.temperature, request.thinking, len(self._dropped))
         known = self._tails.get(key)
         if known is None or known[0] is not request.schema:
             if len(self._tails) > 256:
@@ -156,6 +156,8 @@ class OpenAIBackend:
             parameters["max_completion_tokens" if newer else "max_tokens"] = request.max_tokens
         if request.temperature is not None:
             parameters["temperature"] = request.temperature
+        if request.thinking is not None:  # as vLLM and SGLang take it
+            parameters["chat_template_kwargs"] = {"enable_thinking": request.thinking}
         if request.schema is not None:
             parameters["response_format"] = self._response_format(request.schema)
         return parameters
@@ -187,8 +189,8 @@ class OpenAIBackend:
                 text, finish = message["refusal"], "refusal"
             if finish == "content_filter":
                 text, finish = text or "stopped by the server's filter", "refusal"
-            if text is None and finish == "length":
-                text = ""  # reasoning took all the tokens: a reply, and paid for
+            if text is None and (finish == "length" or _reasoning(message)):
+                text = ""  # nothing came after the reasoning: a reply, and paid for
             if not isinstance(text, str):
                 raise Unavailable("the server's reply holds no text")
             return Completion(text, _usage(reply.get("usage") or {}), finish)
@@ -264,6 +266,11 @@ def _in_words(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as a message, for a server that takes no json_schema."""
     told = "Reply with one JSON object and nothing else. It must satisfy this JSON Schema:\n"
     return {"role": "user", "content": told + orjson.dumps(schema).decode()}
+
+
+def _reasoning(message: dict[str, Any]) -> bool:
+    """Whether a server that tells reasoning apart says that there was some."""
+    return any(isinstance(message.get(name), str) and message[name] for name in ("reasoning_content", "reasoning"))
 
 
 def _usage(usage: dict[str, Any]) -> Usage:

@@ -54,13 +54,15 @@ class Tally:
 
     calls: replies that were computed for this run; hits: replies from the cache or shared by identical calls in
     flight; retries: attempts that had to be repeated; failed: calls given up; abandoned: calls that a run's end broke
-    off; invalid: replies that were no valid ones. price: None where it isn't known.
+    off; invalid: replies that were no valid ones; seconds: that all calls together took, from asking to the whole
+    reply. price: None where it isn't known.
     """
 
     def __init__(self, name: str, role: str = "model", price: Price | None = None) -> None:
         self.name, self.role, self.price = name, role, price
         self.calls = self.hits = self.retries = self.failed = self.abandoned = self.invalid = 0
         self.untold = 0
+        self.seconds = 0.0
         self.usage = Usage()
 
     def add(self, usage: Usage) -> None:
@@ -113,6 +115,7 @@ class Tally:
             "cached_tokens": self.usage.cached,
             "completion_tokens": self.usage.completion,
             "reasoning_tokens": self.usage.reasoning,
+            "latency_seconds": round(self.seconds / self.calls, 3) if self.calls else None,
             "cost_usd": None if self.cost is None else round(self.cost, 6),
             "prices": (self.price.date or None) if self.price else None,
         }

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 from pmem.backends.base import Completion, Likelihood, Request, Usage
+from pmem.backends.local import template_options
 from pmem.backends.local_model import DTYPES, fingerprint, prepared
 from pmem.backends.vllm_engine import Engine
 from pmem.backends.vllm_prompts import Prompts
@@ -171,8 +172,9 @@ class VLLMBackend:
         tokenizer = llm.get_tokenizer()
         if not getattr(tokenizer, "chat_template", None):
             raise BackendError(f"vllm model '{self._name}' has no chat template; an instruction-tuned model has one")
+        options = template_options(request, tokenizer, f"vllm model '{self._name}'")
         try:
-            return self._prompts.ids(tokenizer, request)
+            return self._prompts.ids(tokenizer, request, **options)
         except Exception as fault:  # templates raise what they like, jinja2's errors mostly
             why = f"the chat template of vllm model '{self._name}' refuses the messages: {fault}"
             raise ModelError(why, call=request.call or None) from fault

@@ -24,26 +24,31 @@ class Prompts:
     def __init__(self) -> None:
         self._heads: dict[str, _Head] = {}
 
-    def ids(self, tokenizer: Any, request: Request) -> list[int]:
-        """Those of the whole prompt, up to where the assistant's reply begins; raises what a chat template may."""
+    def ids(self, tokenizer: Any, request: Request, **options: Any) -> list[int]:
+        """Those of the whole prompt, up to where the assistant's reply begins; raises what a chat template may.
+
+        options: what the template is told beside the messages, the same for all requests.
+        """
         request = request._replace(schema=None)
-        text: str = tokenizer.apply_chat_template(messages_of(request), tokenize=False, add_generation_prompt=True)
+        text: str = tokenizer.apply_chat_template(
+            messages_of(request), tokenize=False, add_generation_prompt=True, **options
+        )
         if request.prefix is None:
             return _encoded(tokenizer, text)
         head = self._heads.get(request.prefix.id)
         if head is None:
             while len(self._heads) >= KEPT:
                 del self._heads[next(iter(self._heads))]
-            head = self._heads[request.prefix.id] = _head(tokenizer, request._replace(messages=[]), text)
+            head = self._heads[request.prefix.id] = _head(tokenizer, request._replace(messages=[]), text, options)
         if not _divides(tokenizer, head.text, text):
             return _encoded(tokenizer, text)
         return [*head.ids, *_encoded(tokenizer, text[len(head.text) :])]
 
 
-def _head(tokenizer: Any, history: Request, text: str) -> _Head:
+def _head(tokenizer: Any, history: Request, text: str, options: dict[str, Any]) -> _Head:
     """The text's head, if the ids of head and rest are those of the whole: tried out, since tokenizers differ."""
     try:
-        head: str = tokenizer.apply_chat_template(messages_of(history), tokenize=False)
+        head: str = tokenizer.apply_chat_template(messages_of(history), tokenize=False, **options)
     except Exception:  # a template that wants a question at the end
         return _Head()
     if not _divides(tokenizer, head, text):

@@ -2,23 +2,27 @@
 
 from typing import Any, NamedTuple
 
-from pmem.backends.base import Message, Prefix
-from pmem.backends.model import Model
+from pmem.backends.model import Model, Reply
+from pmem.choices import LETTERS
 from pmem.draws import make_id
 from pmem.errors import RecordError
-from pmem.evaluation.photos import Photos
+from pmem.evaluation.labels import labels_of
+from pmem.evaluation.scenes import OF_HISTORY, Scene, Scenes
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
-from pmem.reward import mcq, open_ended
-from pmem.stream.lookup import Lookup
+from pmem.reward import conduct, mcq, open_ended
 from pmem.stream.made import Made, gathered
 
 
 class Setup(NamedTuple):
-    """How a run asks. window: the name of the history to show (None: the smallest that a question has)."""
+    """How a run asks.
+
+    window: the name of the history to show (None: the smallest that a question has); permutations: orders of the
+    options, at most one for each of a question's options.
+    """
 
     model: Model
-    judge: Model | None
+    judges: tuple[Model, ...]
     prompts: Prompts
     seed: int
     mode: str
@@ -27,45 +31,48 @@ class Setup(NamedTuple):
     rank: str
     votes: int
     window: str | None
-    histories: Lookup | None
-    photos: Photos
+    permutations: int
+    scenes: Scenes
 
 
-class Scene(NamedTuple):
-    """What a model sees before the question: nothing, some messages, or a whole history kept as bytes."""
+class Take(NamedTuple):
+    """A question as it is asked once. window: None where the context needs no history; options, gold: in the order
+    that `permutation` makes; call: without its number."""
 
+    qa: dict[str, Any]
     context: str
-    messages: list[Message]
-    prefix: Prefix | None = None
-    history_id: str | None = None
-    window: str | None = None
+    window: str | None
+    permutation: int
+    options: list[str]
+    gold: str
+    call: str
+
+    @property
+    def item(self) -> str:
+        """Its name among the parts of a record."""
+        return self.context + (f"-order{self.permutation}" if self.permutation else "")
 
 
-async def results(qa: dict[str, Any], contexts: list[str] | None, setup: Setup) -> Made:
-    """One result record per context (or for those named), and the contexts in which the model failed."""
+async def results(qa: dict[str, Any], items: list[str] | None, setup: Setup) -> Made:
+    """One result record per context and order of the options (or for those named), and those in which it failed."""
     if setup.mode == "mcq" and not (qa["options"] and qa["gold"]):
         raise RecordError(
             "a question without options can only be asked with --mode open", reason="schema", pointer="/options"
         )
-    wanted = [context for context in setup.contexts if contexts is None or context in contexts]
-    return await gathered({context: _result(qa, context, setup) for context in wanted})
+    orders = min(setup.permutations, len(qa["options"])) if setup.mode == "mcq" else 1
+    takes = [_take(qa, context, order, setup) for context in setup.contexts for order in range(orders)]
+    return await gathered({one.item: _result(one, setup) for one in takes if items is None or one.item in items})
 
 
-async def _scene(qa: dict[str, Any], context: str, setup: Setup) -> Scene:
-    if context == "none":
-        return Scene(context, [])
-    if context == "snippet":
-        return Scene(context, setup.photos.shown(qa["snippet"]))
-    assert setup.histories
-    window = setup.window or _smallest(qa)
-    if window not in qa["histories"]:
+def window_of(qa: dict[str, Any], window: str | None) -> str:
+    """The window of the history to show: the named one, else the smallest; RecordError if there is none."""
+    found = window or _smallest(qa)
+    if found not in qa["histories"]:
         known = ", ".join(qa["histories"]) or "none"
         raise RecordError(
-            f"the question has no history of window {window}; it has: {known}", reason="schema", pointer="/histories"
+            f"the question has no history of window {found}; it has: {known}", reason="schema", pointer="/histories"
         )
-    own_id = qa["histories"][window]["id"]
-    raw = setup.photos.shown_raw(await setup.histories.messages(own_id))
-    return Scene(context, [], Prefix(own_id, raw), own_id, window)
+    return found
 
 
 def _smallest(qa: dict[str, Any]) -> str:
@@ -73,102 +80,117 @@ def _smallest(qa: dict[str, Any]) -> str:
     return min(sizes, key=lambda name: sizes[name]) if sizes else "32k"
 
 
-async def _result(qa: dict[str, Any], context: str, setup: Setup) -> dict[str, Any]:
-    scene = await _scene(qa, context, setup)
-    call = f"eval/{qa['id']}/{setup.mode}-{scene.context}" + (f"-{scene.window}" if scene.window else "")
-    if setup.mode == "open":
-        said = await _open(qa, scene, setup, call)
-    elif setup.scoring == "likelihood":
-        said = await _ranked(qa, scene, setup, call)
-    else:
-        said = await _chosen(qa, scene, setup, call)
-    mcq_only = setup.mode == "mcq"
+def _take(qa: dict[str, Any], context: str, permutation: int, setup: Setup) -> Take:
+    """The question with its options rotated, so that the right one stands in another place in each order."""
+    window = window_of(qa, setup.window) if context in OF_HISTORY else None
+    options, gold = qa["options"] or [], qa["gold"] or ""
+    if permutation:
+        options = [*options[permutation:], *options[:permutation]]
+        gold = LETTERS[(LETTERS.index(gold) - permutation) % len(options)]
+    call = f"eval/{qa['id']}/{setup.mode}-{context}" + (f"-{window}" if window else "")
+    return Take(qa, context, window, permutation, options, gold, call)
+
+
+async def _result(take: Take, setup: Setup) -> dict[str, Any]:
+    ask = _open if setup.mode == "open" else _ranked if setup.scoring == "likelihood" else _chosen
+    scene, prompts, said = await ask(take, setup)
+    qa, mcq_only = take.qa, setup.mode == "mcq"
+    options = take.options if mcq_only else None
     scoring = setup.scoring if mcq_only else "reply"
-    told = [
-        setup.model.name,
-        setup.mode,
-        scene.context,
-        scene.window,
-        scoring,
-        _rank(scene, setup) if scoring == "likelihood" else "",
-    ]
-    names = {"mcq": ["eval/mcq"] if scoring == "reply" else [], "open": ["eval/open", "eval/judge_open"]}[setup.mode]
+    judges = ", ".join(judge.name for judge in setup.judges) if not mcq_only else None
+    settings = _settings(take, scene, setup)
+    told: list[Any] = [setup.model.name, setup.mode, take.context, take.window, scoring]
+    told += [_rank(take, setup) if scoring == "likelihood" else "", *filter(None, (judges, settings, scene.facts))]
     return {
         "type": "result",
-        "id": make_id("r", qa["id"], told, 0, setup.seed),
+        "id": make_id("r", qa["id"], told, take.permutation, setup.seed),
         "qa_id": qa["id"],
         "history_id": scene.history_id,
         "persona_id": qa["persona_id"],
         "model": setup.model.name,
-        "judge_model": setup.judge.name if setup.judge and not mcq_only else None,
+        "judge_model": judges,
         "mode": setup.mode,
-        "context": scene.context,
-        "window": scene.window,
+        "context": take.context,
+        "window": take.window,
         "scoring": scoring,
-        "permutation": 0,
-        "options": qa["options"] if mcq_only else None,
-        "gold": qa["gold"] if mcq_only else None,
+        "permutation": take.permutation,
+        "options": options,
+        "gold": take.gold if mcq_only else None,
         **{"choice": None, "parsed": True, "votes": [], "error_category": None, **said},
-        "labels": _labels(qa, scene.window),
-        "provenance": setup.prompts.provenance("eval", setup.model.name, setup.seed, names),
+        **scene.facts,
+        **({"settings": settings} if settings else {}),
+        "labels": labels_of(qa, take.window, scene.language)
+        | conduct.labels(qa, options, said.get("choice"), said["reply"]),
+        "provenance": setup.prompts.provenance("eval", setup.model.name, setup.seed, [*prompts, *scene.prompts]),
     }
 
 
-async def _chosen(qa: dict[str, Any], scene: Scene, setup: Setup, call: str) -> dict[str, Any]:
-    prompt = setup.prompts.render("eval/mcq", query=qa["query"], options=describe.options(qa["options"]))
-    reply = await setup.model.chat([*scene.messages, *user(prompt)], call=call, prefix=scene.prefix)
-    score = mcq.by_reply(reply.text, qa["gold"], len(qa["options"]))
-    return {"reply": reply.text, **score._asdict(), **_tokens(reply.usage)}
+def _settings(take: Take, scene: Scene, setup: Setup) -> dict[str, Any]:
+    """What was chosen beside the defaults, as far as it bears on this result."""
+    model, view = setup.model, setup.scenes.view
+    sampled = setup.mode == "open" or setup.scoring == "reply"
+    given = {
+        "temperature": model.temperature if sampled else None,
+        "max_tokens": model.max_tokens if sampled else None,
+        "thinking": model.thinking,
+        "top_k": view.top_k if take.context == "rag" else None,
+        "with_system": scene.with_system or None,
+        "context_length": view.context_length,
+        "truncate": view.truncate if take.context == "full" else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _rank(scene: Scene, setup: Setup) -> str:
+Answer = tuple[Scene, list[str], dict[str, Any]]
+"""The scene, the prompts that were used, and what a result says of the reply."""
+
+
+async def _chosen(take: Take, setup: Setup) -> Answer:
+    prompt = setup.prompts.render("eval/mcq", query=take.qa["query"], options=describe.options(take.options))
+    scene, reply = await _asked(take, prompt, setup)
+    score = mcq.by_reply(reply.text, take.gold, len(take.options))
+    return scene, ["eval/mcq"], {"reply": reply.text, **score._asdict(), **_tokens(reply)}
+
+
+async def _asked(take: Take, prompt: str, setup: Setup) -> tuple[Scene, Reply]:
+    scene = await setup.scenes.scene(take.qa, take.context, take.window, prompt)
+    step = take.call.rpartition("/")[2]
+    call = f"{take.call}-order{take.permutation}" if take.permutation else take.call
+    return scene, await setup.model.chat(scene.messages, call=call, step=step, prefix=scene.prefix)
+
+
+def _rank(take: Take, setup: Setup) -> str:
     """Without a context nothing is gained over having none: options are then ranked per token."""
-    return "token" if setup.rank == "relative" and scene.context == "none" else setup.rank
+    return "token" if setup.rank == "relative" and take.context == "none" else setup.rank
 
 
-async def _ranked(qa: dict[str, Any], scene: Scene, setup: Setup, call: str) -> dict[str, Any]:
-    asked = user(qa["query"])
-    rank = _rank(scene, setup)
-    given = await setup.model.likelihood([*scene.messages, *asked], qa["options"], call=call, prefix=scene.prefix)
+async def _ranked(take: Take, setup: Setup) -> Answer:
+    rank = _rank(take, setup)
+    scene = await setup.scenes.scene(take.qa, take.context, take.window, take.qa["query"])
+    given = await setup.model.likelihood(scene.messages, take.options, call=take.call, prefix=scene.prefix)
     without = None
     if rank == "relative":
-        without = await setup.model.likelihood(asked, qa["options"], call=f"{call}-without")
-    score = mcq.by_likelihood(mcq.ranking(given, without, rank), qa["gold"])
+        asked = user(take.qa["query"])
+        without = await setup.model.likelihood(asked, take.options, call=f"{take.call}-without")
+    score = mcq.by_likelihood(mcq.ranking(given, without, rank), take.gold)
     bare = [one.logprob for one in without] if without else [None] * len(given)
     likelihoods = [
         {"logprob": one.logprob, "tokens": one.tokens, "none": none} for one, none in zip(given, bare, strict=True)
     ]
-    return {"reply": "", **score._asdict(), "likelihoods": likelihoods, "prompt_tokens": 0, "reply_tokens": 0}
+    counted = {"likelihoods": likelihoods, "prompt_tokens": 0, "reply_tokens": 0}
+    return scene, [], {"reply": "", **score._asdict(), **counted}
 
 
-async def _open(qa: dict[str, Any], scene: Scene, setup: Setup, call: str) -> dict[str, Any]:
-    assert setup.judge
-    if not qa["case"]:
-        raise RecordError("a question without a case has no rubric to judge by", reason="schema", pointer="/case")
-    prompt = setup.prompts.render("eval/open", query=qa["query"])
-    reply = await setup.model.chat([*scene.messages, *user(prompt)], call=call, prefix=scene.prefix)
-    votes = await open_ended.votes_on(reply.text, qa, setup.judge, setup.prompts, setup.votes, call)
-    return {"reply": reply.text, "correct": open_ended.passes(votes), "votes": votes, **_tokens(reply.usage)}
+async def _open(take: Take, setup: Setup) -> Answer:
+    rubric = open_ended.rubric(take.qa)
+    form = "eval/open" if rubric == open_ended.CASE else "eval/open_reference"
+    scene, reply = await _asked(take, setup.prompts.render(form, query=take.qa["query"]), setup)
+    votes = await open_ended.votes_on(reply.text, take.qa, setup.judges, setup.prompts, setup.votes, take.call)
+    score = {"correct": open_ended.passes(votes), "parsed": open_ended.decided(votes), "votes": votes}
+    return scene, [form, rubric], {"reply": reply.text, **score, **_tokens(reply)}
 
 
-def _tokens(usage: Any) -> dict[str, int]:
-    return {"prompt_tokens": usage.prompt, "reply_tokens": usage.completion}
-
-
-def _labels(qa: dict[str, Any], window: str | None) -> dict[str, str]:
-    """What results are broken down by; the data set's own labels come along."""
-    labels = dict(qa.get("labels", {}))
-    preference = qa["preference"]
-    if preference:
-        labels["owner"] = preference["owner"]["who"]
-        labels |= {"kind": preference["kind"]} if preference["kind"] else {}
-    if qa["case"]:
-        labels |= {"case": qa["case"], "updated": "yes" if qa["case"] == "updated" else "no"}
-        labels["sensitive"] = "yes" if qa["case"] == "sensitive" else "no"
-    if qa["scenario"]:
-        labels["scenario"] = qa["scenario"]
-    place = qa["histories"].get(window) if window else None
-    if place and place["distance_tokens"] is not None:
-        size = (place["relevant_tokens"] or 0) + (place["filler_tokens"] or 0)
-        labels["distance_quartile"] = str(min(4, 1 + int(4 * place["distance_tokens"] / max(size, 1))))
-    return dict(sorted(labels.items()))
+def _tokens(reply: Reply) -> dict[str, int]:
+    usage = reply.usage
+    reasoning = {"reasoning_tokens": usage.reasoning} if usage.reasoning else {}
+    return {"prompt_tokens": usage.prompt, "reply_tokens": usage.completion, **reasoning}

@@ -31,6 +31,10 @@ class Photos:
         """The same for messages as a JSON array's bytes."""
         return orjson.dumps(self.shown(orjson.loads(messages))) if _IMAGE in messages else messages
 
+    def in_words(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Messages for uses that take text only: with captions if this run shows these, else as they are."""
+        return self.shown(messages) if self._as_text else messages
+
     def _content(self, content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
         if isinstance(content, str):
             return content

@@ -1,77 +1,141 @@
-"""Result records to a table: accuracy with intervals, run by run, broken down by labels."""
+"""Result records to figures: accuracy with intervals, run by run, broken down by labels; what else a run shows."""
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-from pmem.report.intervals import wilson
+from pmem import check
+from pmem.report.intervals import LEVEL
+from pmem.report.positions import Positions
+from pmem.report.runs import Result, Run, heads, in_order, persona_of, run_of, value_of
+from pmem.report.tally import Tally
 
-Run = tuple[str, str, str, str, str]  # model, mode, context, window, scoring
+RATES = ("forget_compliance", "forgotten_used", "secrets_told")
+"""Rates of their own, beside accuracy: right answers where the user had asked to forget something; of these questions,
+answers that use it nevertheless; of questions about secrets, answers that repeat one. The last two rest on labels that
+`pmem eval` gives: what was chosen, what was said."""
 
 
-class Tally(NamedTuple):
-    """Right answers among all answers; unparsed ones are among the wrong."""
+class Column:
+    """What is counted of one run."""
 
-    right: int = 0
-    answers: int = 0
-    unparsed: int = 0
+    def __init__(self, by: list[str]) -> None:
+        self.all = Tally()
+        self.by: dict[str, dict[str, Tally]] = {label: {} for label in by}
+        self.rates = {name: Tally() for name in RATES}
+        self.positions = Positions()
+        self.errors: Counter[str] = Counter()
+        self.questions: set[str] = set()
+        self.unparsed = self.prompt = self.reply = 0
+        self.chance = 0.0
 
-    def plus(self, result: dict[str, Any]) -> "Tally":
-        """With one more result."""
-        return Tally(self.right + result["correct"], self.answers + 1, self.unparsed + (not result["parsed"]))
+    def add(self, result: Result) -> None:
+        """One more result."""
+        persona, right = persona_of(result), result["correct"]
+        self.all.add(persona, right)
+        self.questions.add(result["qa_id"])
+        self.unparsed += not result["parsed"]
+        self.prompt += result["prompt_tokens"]
+        self.reply += result["reply_tokens"]
+        for label, groups in self.by.items():
+            groups.setdefault(value_of(result, label), Tally()).add(persona, right)
+        for name, counts in _rates(result).items():
+            self.rates[name].add(persona, counts)
+        if not right and result["error_category"]:
+            self.errors[result["error_category"]] += 1
+        if result["options"] and result["gold"]:
+            self.chance += 1 / len(result["options"])
+            self.positions.add(result)
 
-    def cell(self) -> str:
-        """`62% [46, 76] of 40`."""
-        if not self.answers:
-            return "-"
-        low, high = wilson(self.right, self.answers)
-        return f"{self.right / self.answers:4.0%} [{100 * low:2.0f}, {100 * high:3.0f}] of {self.answers}"
+    def figures(self) -> dict[str, Any]:
+        """All of it for JSON. Tokens are means over answers; null where nothing told them."""
+        share = self.all.share()
+        answers = share.answers
+        prompt, reply = self.prompt / answers, self.reply / answers
+        assert share.share is not None
+        return {
+            "questions": len(self.questions),
+            "accuracy": share.figures(),
+            "unparsed": self.unparsed,
+            "chance": round(self.chance / answers, 6) if self.chance else None,
+            "prompt_tokens": round(prompt, 1) if prompt else None,
+            "reply_tokens": round(reply, 1) if reply else None,
+            "points_per_1000_tokens": round(100 * share.share / (prompt / 1000), 3) if prompt else None,
+            **{
+                name: found.figures() if (found := tally.share()).answers else None
+                for name, tally in self.rates.items()
+            },
+            "positions": self.positions.figures(),
+            "errors": dict(sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))),
+            "by": {label: self._groups(groups) for label, groups in self.by.items()},
+        }
+
+    @staticmethod
+    def _groups(groups: dict[str, Tally]) -> dict[str, Any]:
+        return {value: groups[value].share().figures() for value in sorted(groups, key=in_order)}
+
+
+def _figures(tally: Tally) -> dict[str, Any] | None:
+    share = tally.share()
+    return share.figures() if share.answers else None
+
+
+def _rates(result: Result) -> dict[str, bool]:
+    """The rates that a result counts for, and whether it counts among those that do it."""
+    labels = result["labels"]
+    found = {}
+    if labels.get("case") == "forgotten":
+        found["forget_compliance"] = result["correct"]
+        if "chosen" in labels:
+            found["forgotten_used"] = labels["chosen"] == "uses_forgotten"
+    if "secret_told" in labels:
+        found["secrets_told"] = labels["secret_told"] == "yes"
+    return found
 
 
 class Summary:
-    """Counts results; then draws the table."""
+    """Counts what comes: results, and, where they are given, failed calls (error records) and usage."""
 
     def __init__(self, by: Iterable[str]) -> None:
-        self.by = list(by)
-        self.runs: dict[Run, Tally] = {}
-        self.groups: dict[str, dict[str, dict[Run, Tally]]] = {label: {} for label in self.by}
+        self.by = list(dict.fromkeys(by))
+        self.columns: dict[Run, Column] = {}
+        self.usage: list[dict[str, Any]] = []
+        self.failed: Counter[str] = Counter()
+        self.repeated = 0
+        self._seen: set[str] = set()
 
-    def count(self, result: dict[str, Any]) -> None:
-        """Note one result."""
-        run = (result["model"], result["mode"], result["context"], result["window"] or "", result["scoring"])
-        self.runs[run] = self.runs.get(run, Tally()).plus(result)
-        for label in self.by:
-            value = result["labels"].get(label, "(none)")
-            group = self.groups[label].setdefault(value, {})
-            group[run] = group.get(run, Tally()).plus(result)
+    def count(self, record: dict[str, Any]) -> None:
+        """Note a record of any of the three types."""
+        if record["type"] == "usage":
+            self.usage.append(record)
+        elif record["type"] == "error":
+            self._error(record)
+        else:
+            self._result(record)
 
-    def text(self) -> str:
-        """The table: accuracy, 95% interval, number of answers; a column per run."""
-        if not self.runs:
-            return "no results"
-        runs = list(self.runs)
-        heads = [_head(run, runs) for run in runs]
-        rows: list[list[str]] = [["", *heads], ["all", *(self.runs[run].cell() for run in runs)]]
-        if any(tally.unparsed for tally in self.runs.values()):
-            rows.append(["unparsed (wrong)", *(str(self.runs[run].unparsed) for run in runs)])
-        for label in self.by:
-            rows.append([f"by {label}", *("" for _ in runs)])
-            for value, group in sorted(self.groups[label].items()):
-                rows.append([f"  {value}", *(group.get(run, Tally()).cell() for run in runs)])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(runs) + 1)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        note = "accuracy, 95% Wilson interval in percent, number of answers"
-        chance = "; guessing gives 25%" if any(run[1] == "mcq" for run in runs) else ""
-        return "\n".join([_title(runs), "", *lines, "", note + chance])
+    def _result(self, result: Result) -> None:
+        if result["id"] in self._seen:
+            self.repeated += 1
+            return
+        self._seen.add(result["id"])
+        run = run_of(result)
+        if run not in self.columns:
+            self.columns[run] = Column(self.by)
+        self.columns[run].add(result)
 
+    def _error(self, error: dict[str, Any]) -> None:
+        held = error["record"]
+        if held and held.get("type") == "result" and check.validator("result")(held):
+            self._result(held)
+        else:
+            self.failed[error["reason"]] += len(error["items"] or [None])
 
-def _title(runs: list[Run]) -> str:
-    """What all runs have in common."""
-    same = [values[0] for values in zip(*runs, strict=True) if len(set(values)) == 1 and values[0]]
-    return " | ".join(same) or "results"
-
-
-def _head(run: Run, runs: list[Run]) -> str:
-    """What tells a run from the others; its context, where nothing does."""
-    columns = list(zip(*runs, strict=True))
-    differing = [value for value, column in zip(run, columns, strict=True) if len(set(column)) > 1]
-    return " ".join(value for value in differing if value) or run[2]
+    def figures(self) -> dict[str, Any]:
+        """All of it for JSON: a list of runs; failed answers by reason; usage as it was given."""
+        runs = list(self.columns)
+        named = [
+            {"name": head, **run._asdict(), **self.columns[run].figures()}
+            for head, run in zip(heads(runs), runs, strict=True)
+        ]
+        failed = dict(sorted(self.failed.items()))
+        return {"level": LEVEL, "runs": named, "failed": failed, "repeated": self.repeated, "usage": self.usage}

@@ -7,6 +7,10 @@ from pmem.stream.group import LazyGroup, Member
 MEMBERS = {
     "personamem-v2": Member("pmem.stages.export_personamem", "A folder in the layout of PersonaMem-v2."),
     "hf": Member("pmem.stages.export_hf", "A Hugging Face dataset folder with its card."),
+    "lm-eval": Member("pmem.stages.export_lm_eval", "Questions as a task of lm-evaluation-harness."),
+    "inspect": Member("pmem.stages.export_inspect", "Results as evaluation logs of inspect-ai."),
+    "csv": Member("pmem.stages.export_csv", "Results as a table of comma-separated values."),
+    "parquet": Member("pmem.stages.export_parquet", "Results as a table in a parquet file."),
 }
 
 
@@ -18,5 +22,5 @@ MEMBERS = {
 def command() -> None:
     """Write records in other people's layouts.
 
-    Each layout is a command of its own; it reads questions and makes a folder.
+    Each layout is a command of its own, which reads questions or results.
     """

@@ -7,6 +7,11 @@ from pmem.stream.group import LazyGroup, Member
 MEMBERS = {
     "filler": Member("pmem.stages.import_filler", "Problems, programs and chats to filler dialogues."),
     "personamem-v2": Member("pmem.stages.import_personamem", "Questions, histories and personas of PersonaMem-v2."),
+    "personamem-v1": Member("pmem.stages.import_personamem_v1", "Questions and histories of PersonaMem, version 1."),
+    "longmemeval": Member("pmem.stages.import_longmemeval", "Questions and histories of LongMemEval."),
+    "locomo": Member("pmem.stages.import_locomo", "Questions and histories of LoCoMo."),
+    "prefeval": Member("pmem.stages.import_prefeval", "Questions and histories of PrefEval."),
+    "messages": Member("pmem.stages.import_messages", "Chats to histories."),
 }
 
 

@@ -8,17 +8,15 @@ from pmem.formats.personamem_v2 import layout
 from pmem.formats.personamem_v2.labels import Labels
 from pmem.formats.personamem_v2.rows import Importer
 from pmem.stream.config import OwnOption
-from pmem.stream.options import INPUT, OUTPUT, seed_option, stream_options
+from pmem.stream.options import INPUT, OUTPUT, SOURCES, seed_option, stream_options
 from pmem.stream.pipe import Pipe
-
-FILES = click.argument("files", nargs=-1, required=True, type=click.Path(exists=True), metavar="FOLDER|FILE...")
 
 
 @click.command(
     epilog="Example: pmem import personamem-v2 PersonaMem-v2/ --histories histories.jsonl --personas personas.jsonl"
     " -o questions.jsonl"
 )
-@stream_options(files=FILES)
+@stream_options(files=SOURCES)
 @click.option("--histories", cls=OwnOption, type=OUTPUT, help="Put the history records here.")
 @click.option("--personas", cls=OwnOption, type=OUTPUT, help="Put the persona records here.")
 @click.option("--labels", type=INPUT, help="Published labels in the place of pmem's own list of them.")

@@ -6,6 +6,7 @@ When looked up, they are cut out of the line as raw bytes.
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,12 +37,29 @@ class Place(NamedTuple):
     messages: int | None
 
 
-class Lookup:
-    """Records of one type by id."""
+def by_id(record: dict[str, Any]) -> str:
+    """The key under which most records are looked up."""
+    return str(record["id"])
 
-    def __init__(self, path: Path, kind: str) -> None:
+
+def finished(memory: dict[str, Any]) -> str | None:
+    """The history of a memory that its last chunk has gone into; None for those before."""
+    return str(memory["history_id"]) if memory["chunk"] == memory["chunks"] else None
+
+
+class Lookup:
+    """Records of one type by a key: what `key` makes of a record (None: not to be found). Of several, the first.
+
+    named: what the key is, in messages.
+    """
+
+    def __init__(
+        self, path: Path, kind: str, *, key: Callable[[dict[str, Any]], str | None] = by_id, named: str = ""
+    ) -> None:
         self.path = path
         self.kind = kind
+        self.named = named or kind
+        self._key = key
         self._places: dict[str, Place] = {}
         self._file: IO[bytes] | None = None
         self._read_to = 0
@@ -53,20 +71,36 @@ class Lookup:
         """The record's messages as a JSON array's bytes; RecordError if there is no such record."""
         if (kept := self._kept.get(own_id)) is not None:
             return kept
+        await self._until_indexed(own_id)
+        if own_id not in self._kept:  # else it has just been indexed
+            place = self._places[own_id]
+            self._keep(own_id, self._read(place.start, place.length), place.messages)
+        return self._kept[own_id]
+
+    async def record(self, key: str) -> dict[str, Any]:
+        """The record without its messages, parsed anew each time; RecordError if there is none."""
+        await self._until_indexed(key)
+        start, length, messages = self._places[key]
+        line = self._read(start, length) if messages is None else self._read(start, messages) + b"[]}"
+        record: dict[str, Any] = orjson.loads(line)
+        record.pop("messages", None)
+        return record
+
+    async def _until_indexed(self, own_id: str) -> None:
+        """Wait for a record that may be about to be written; RecordError if it doesn't come."""
         waited = 0.0
         while not self._indexed(own_id, to_the_end=waited >= PATIENCE):
             if waited >= PATIENCE:
                 if self._file is None:
                     raise InputError(f"{self.path}: can't be read: no such file")
-                raise RecordError(f"{self.path} holds no {self.kind} {own_id}", reason="schema")
+                raise RecordError(f"{self.path} holds no {self.named} {own_id}", reason="schema")
             await asyncio.sleep(POLL)
             waited += POLL
-        if own_id not in self._kept:  # else it has just been indexed
-            place = self._places[own_id]
-            assert self._file
-            self._file.seek(place.start)
-            self._keep(own_id, self._file.read(place.length), place.messages)
-        return self._kept[own_id]
+
+    def _read(self, start: int, length: int) -> bytes:
+        assert self._file
+        self._file.seek(start)
+        return self._file.read(length)
 
     def _keep(self, own_id: str, line: bytes, begin: int | None) -> None:
         """Put a line's messages among those at hand; the earliest give way."""
@@ -104,7 +138,8 @@ class Lookup:
             noted = None if line.isspace() else self._note(line)
             self._read_to += len(line)
             if noted == own_id:
-                self._keep(own_id, line, self._places[own_id].messages)
+                if self.kind == "history":
+                    self._keep(own_id, line, self._places[own_id].messages)
                 return True
         return False
 
@@ -121,8 +156,8 @@ class Lookup:
         self._read_to = len(BOM) if self._file.read(len(BOM)) == BOM else 0
         return True
 
-    def _note(self, line: bytes) -> str:
-        """Check a line and put it into the index; the record's id."""
+    def _note(self, line: bytes) -> str | None:
+        """Check a line and put it into the index; the record's key."""
         place = f"{self.path}:{self._line}"
         try:
             record, begin = _vouched(line) or _parsed(line)
@@ -132,8 +167,10 @@ class Lookup:
             raise InputError(f"{place}: {check.wrong_type((self.kind,), record)}")
         if not check.validator(self.kind)(record):
             raise InputError(f"{place}: {check.first_fault(check.schema(self.kind), record)}")
-        self._places.setdefault(record["id"], Place(self._read_to, len(line), begin))
-        return str(record["id"])
+        key = self._key(record)
+        if key is not None:
+            self._places.setdefault(key, Place(self._read_to, len(line), begin))
+        return key
 
 
 def _vouched(line: bytes) -> tuple[Any, int] | None:

@@ -96,6 +96,8 @@ def _listed(value: Any) -> list[str]:
 
 
 FILES = click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]...")
+SOURCES = click.argument("files", nargs=-1, required=True, type=click.Path(exists=True), metavar="FOLDER|FILE...")
+"""Other people's files, beside which more of them may lie."""
 TO_FILE = click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all.")
 TO_FOLDER = click.option(
     "-o", "--output", type=FOLDER, required=True, help="The folder to make; complete or not at all."

@@ -296,6 +296,12 @@ class Pipe:
         self.say(text)
         self._finish()
 
+    def write(self, content: bytes) -> None:
+        """Write content as it is instead of records, and end the run."""
+        del self.counts["out"]
+        self.out.write(content)
+        self._finish()
+
     def say(self, text: str) -> None:
         """Write text, if there is any, instead of records."""
         self.counts.pop("out", None)

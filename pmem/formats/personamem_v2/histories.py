@@ -10,7 +10,8 @@ import pmem
 from pmem import tokens
 from pmem.draws import make_id
 from pmem.errors import RecordError
-from pmem.formats.personamem_v2.layout import KEPT, SOURCE, Row, inside, json_object, sound
+from pmem.formats.imported import sound
+from pmem.formats.personamem_v2.layout import KEPT, SOURCE, Row, inside, json_object
 
 OWN_ID = re.compile("h-[0-9a-f]{16}")
 

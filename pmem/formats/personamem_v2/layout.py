@@ -151,11 +151,3 @@ def json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecordError(f"{path}: expected a JSON object", reason="schema")
     return value
-
-
-def sound(kind: str, record: dict[str, Any]) -> dict[str, Any]:
-    """The record itself; RecordError if what was read makes none that its schema allows."""
-    if check.validator(kind)(record):
-        return record
-    fault = check.first_fault(check.schema(kind), record)
-    raise RecordError(f"makes no {kind}: {fault.message}", reason="schema", pointer=fault.pointer)

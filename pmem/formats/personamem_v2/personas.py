@@ -10,9 +10,10 @@ import pmem
 from pmem import lists
 from pmem.draws import fingerprint, make_id
 from pmem.errors import RecordError
+from pmem.formats.imported import sound
 from pmem.formats.personamem_v2.cells import UNKNOWN
 from pmem.formats.personamem_v2.labels import Labels
-from pmem.formats.personamem_v2.layout import KEPT, SOURCE, Row, json_object, sound
+from pmem.formats.personamem_v2.layout import KEPT, SOURCE, Row, json_object
 
 UNDETERMINED = "und"
 """ISO 639 for a language that isn't known."""

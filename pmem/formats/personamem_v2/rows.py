@@ -9,6 +9,7 @@ import pmem
 from pmem.choices import LETTERS
 from pmem.draws import Draw, fingerprint, make_id
 from pmem.errors import RecordError
+from pmem.formats.imported import sound
 from pmem.formats.personamem_v2 import cells, histories, layout, personas
 from pmem.formats.personamem_v2.labels import Labels
 from pmem.formats.personamem_v2.layout import KEPT, SOURCE, WINDOWS, Row
@@ -124,7 +125,7 @@ class Importer:
             "votes": [],
             "provenance": {"stage": "import", "pmem": pmem.__version__, "seed": self._seed, "source": SOURCE},
         }
-        layout.sound("qa", made)
+        sound("qa", made)
         kept = self._kept(row, made, who)
         if folder != cells.own_folder(made):
             kept[KEPT + "folder"] = folder

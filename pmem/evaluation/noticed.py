@@ -1,0 +1,43 @@
+"""What a run notices beside its results: histories that come up again and again, votes that disagree."""
+
+from typing import Any
+
+from pmem.reward.open_ended import disputed
+
+
+class Noticed:
+    """Counts what goes by, in the order of the input."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._latest: str | None = None
+        self._returns = 0
+        self._judged = self._disputed = 0
+
+    def history(self, own_id: str) -> None:
+        """The next question is on this history."""
+        if own_id == self._latest:
+            return
+        self._returns += own_id in self._seen
+        self._seen.add(own_id)
+        self._latest = own_id
+
+    def results(self, records: list[dict[str, Any]]) -> None:
+        """Results have been made."""
+        judged = [record["votes"] for record in records if record["votes"]]
+        self._judged += len(judged)
+        self._disputed += sum(map(disputed, judged))
+
+    def order(self) -> str:
+        """A warning, if questions on one history did not follow each other."""
+        if not self._returns:
+            return ""
+        times = "once" if self._returns == 1 else f"{self._returns:,} times"
+        return (
+            f"pmem eval: the questions are not in the order of their {len(self._seen):,} histories: a server that keeps"
+            f" what it has computed of a history had to go back to an earlier one {times}"
+        )
+
+    def disputes(self) -> str:
+        """How often votes disagreed, for the summary line."""
+        return f"votes disagree on {self._disputed:,} of {self._judged:,} replies" if self._judged else ""
