@@ -19,7 +19,7 @@ LEVELS = (
     ("dataset", "evaluation", "report"),
     ("reward",),
     ("backends", "prompts", "stream", "lists"),
-    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "records", "turns"),
+    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "private", "records", "turns"),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (
@@ -36,6 +36,8 @@ HEAVY = (
     "jsonschema",
     "asyncio",
     "tqdm",
+    "phonenumbers",
+    "stdnum",
 )
 CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
 
