@@ -22,11 +22,14 @@ COMMANDS = {
     "judge": "Vote on each question: does it pass every check?",
     "filter": "Keep the questions that pass every check.",
     "eval": "Ask a model the questions; score its answers.",
+    "memdump": "Histories to memories: what chats reveal about a user.",
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
     "stats": "Count what is in any stream: kinds, topics, tokens.",
     "annotate": "Sheets for people to judge questions; their agreement.",
+    "memlog": "The history of a memory: what came, changed, went.",
+    "chat": "Answer one message with a memory in view.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

@@ -17,7 +17,7 @@ LEVELS = (
     ("stages",),
     ("models",),
     ("dataset", "evaluation", "report"),
-    ("reward",),
+    ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "private", "records", "turns"),
 )

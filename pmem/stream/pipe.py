@@ -10,7 +10,7 @@ import orjson
 from pmem import check, errors
 from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.interrupts import two_at_most, unbroken
-from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
+from pmem.stream.made import Group, Made, Outcome, as_line, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
@@ -35,7 +35,8 @@ class Pipe:
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
     before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
     are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
-    what it says at the end, of a run without calls.
+    what it says at the end, of a run without calls; shape: how `run` writes a record; epilogue: what it writes after
+    the last; most_bytes: of records in work, where they are large and stay long.
     """
 
     def __init__(
@@ -62,6 +63,9 @@ class Pipe:
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
+        self.shape: Callable[[Record], bytes] = as_line
+        self.epilogue: Callable[[], Iterable[Record]] = tuple
+        self.most_bytes: int | None = None
         self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
@@ -158,6 +162,28 @@ class Pipe:
                 else:
                     yield entry.record
 
+    def answer(self, make: Callable[[str], Awaitable[str]]) -> None:
+        """Map all input, as one text, to one text."""
+        import asyncio
+
+        async def run() -> str:
+            try:
+                text = b"\n".join(b"\n".join(lines) for _, _, lines in self._batches())
+                return await make(text.decode("utf-8", "replace").strip())
+            finally:
+                for one in self.attached:
+                    await one.close()
+
+        self._start([], None)
+        try:
+            with two_at_most():
+                said = asyncio.run(run())
+            del self.counts["in"], self.counts["out"]
+            self.out.write(said.encode() + b"\n")
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
     def print(self, text: str) -> None:
         """Write text (if there is any) instead of records, and end the run."""
         del self.counts["out"]
@@ -242,7 +268,8 @@ class Pipe:
                 if isinstance(item, Torn):
                     raise item.fault
                 made = await make(item)
-                return outcome(made if isinstance(made, Made) else Made([made]), entries, self.stage, writes, valid)
+                made = made if isinstance(made, Made) else Made([made])
+                return outcome(made, entries, self.stage, writes, valid, self.shape)
             except Deferred:
                 return Outcome(later=True)
             except RecordError as fault:
@@ -251,13 +278,21 @@ class Pipe:
 
         source = (from_thread if self.chunks.blocking else directly)(self._entries())
         window = in_order(
-            arrange(source), attempt, 2 * self.jobs, self.out.flush, weigh=bytes_of, weigh_result=Outcome.weight
+            arrange(source),
+            attempt,
+            2 * self.jobs,
+            self.out.flush,
+            weigh=bytes_of,
+            weigh_result=Outcome.weight,
+            most_bytes=self.most_bytes,
         )
         with two_at_most():
             try:
                 async with aclosing(window) as done:
                     async for result in done:
                         self._write(result)
+                for record in () if self.plan or self.later else self.epilogue():
+                    self.out.write(self.shape(record))
             finally:
                 for one in self.attached:
                     await one.close()
@@ -375,5 +410,5 @@ class Pipe:
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
         shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
-        parts = [", ".join(shown), *(text for text in said if text)]
+        parts = [text for text in (", ".join(shown), *said) if text]
         click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)

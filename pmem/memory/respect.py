@@ -1,0 +1,96 @@
+"""What never enters a memory, whatever a model writes: private details, and what the user asked not to remember."""
+# ruff: noqa: SIM905 - word lists read better as text
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pmem.memory.chunks import masked
+from pmem.memory.text import TOPICS, Entry, plain
+from pmem.private import found
+
+TOPIC_WORDS = 12
+"""The longest topic: what goes on after that says what it was."""
+SHORTEST_VALUE = 6
+"""Letters and digits of a private value that is looked for word for word: shorter ones stand everywhere."""
+WORD = re.compile(r"[^\W_]+")
+OR = re.compile(r"[/,;]|\bor\b")
+GENERAL = frozenset(
+    "a about all an and any anything at by detail details everything fact for from habit habits he her hers his in "
+    "information is issue issues it its matter matters my of on or personal preference preferences private s she some "
+    "something subject taste tastes that the their them they thing things this to topic topics user users was what "
+    "which with".split()
+)
+"""Words that say nothing of what a topic is about."""
+
+
+class Respected(NamedTuple):
+    """entries: those that may stay; private: how many were left out for a private detail; forgotten: how many for what
+    is not to be remembered."""
+
+    entries: list[Entry]
+    private: int
+    forgotten: int
+
+
+def respected(entries: Iterable[Entry], topics: Iterable[str], said: Iterable[str]) -> Respected:
+    """The entries but for those that hold a private detail or touch a topic that is not to be remembered.
+
+    topics: those known before, which stay; said: the texts that the entries were made from: a private detail there is
+    none less for standing in an entry without the word that gave it away. By form and by words only: who writes a
+    number out in words, or says the forgotten in other words, isn't caught here.
+    """
+    entries = list(entries)
+    values = {value for text in said for value in _values(text)}
+    named = [*topics, *(_topic(entry.text) for entry in entries if entry.is_topic)]
+    known: dict[str, str] = {}
+    for topic in named:
+        if plain(topic):
+            known.setdefault(plain(topic), topic)
+    kept: list[Entry] = []
+    private = forgotten = 0
+    for entry in entries:
+        if entry.is_topic:
+            continue
+        if found(entry.text) or any(value in plain(entry.text) for value in values):
+            private += 1
+        elif any(touches(entry.text, topic) for topic in known.values()):
+            forgotten += 1
+        else:
+            kept.append(entry)
+    held = [topic for topic in known.values() if not any(value in plain(topic) for value in values)]
+    return Respected([*kept, *(Entry(topic, TOPICS) for topic in held)], private, forgotten)
+
+
+def touches(text: str, topic: str) -> bool:
+    """Whether a text has all the telling words of a topic, or of one of its names ("coffee / caffeine")."""
+    words = _words(text)
+    return any(
+        wanted and all(any(_same(word, one) for one in words) for word in wanted)
+        for wanted in (_words(name) for name in OR.split(topic.casefold()))
+    )
+
+
+def _words(text: str) -> set[str]:
+    return set(WORD.findall(text.casefold())) - GENERAL
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two words are forms of one: divorce, divorced, divorcing; party, parties; cat, cats."""
+    short, long = sorted((one, other), key=len)
+    if short == long or long == short + "s":
+        return True
+    stem = short[:-1] if short[-1] in "ey" else short
+    return len(stem) >= 4 and long.startswith(stem) and len(long) - len(stem) <= 4
+
+
+def _topic(text: str) -> str:
+    """A topic in a few words, private details by their kind."""
+    return " ".join(masked(text).split()[:TOPIC_WORDS])
+
+
+def _values(text: str) -> Iterable[str]:
+    """Private details in a text, plain; of an address the lines with a number each."""
+    for one in found(text):
+        parts = [part for part in one.value.split(",") if any(map(str.isdigit, part))]
+        yield from (plain(part) for part in (one.value, *parts) if len(plain(part)) >= SHORTEST_VALUE)
