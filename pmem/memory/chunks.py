@@ -36,8 +36,8 @@ class Chunk(NamedTuple):
 
 
 def chunked(messages: Iterable[Said], most: int, count: Count) -> list[Chunk]:
-    """Chunks of at most `most` tokens, cut between messages. A message longer than that begins a chunk, and is cut
-    between its sentences."""
+    """Chunks of at most `most` tokens, cut between messages; a message longer than that is cut between its
+    sentences."""
     chunks: list[Chunk] = []
     for said in messages:
         for number, text in enumerate(cut(said.text, most - MESSAGE_OVERHEAD, count)):

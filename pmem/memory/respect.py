@@ -76,12 +76,16 @@ def _words(text: str) -> set[str]:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two words are forms of one: divorce, divorced, divorcing; party, parties; cat, cats."""
-    short, long = sorted((one, other), key=len)
-    if short == long or long == short + "s":
-        return True
-    stem = short[:-1] if short[-1] in "ey" else short
-    return len(stem) >= 4 and long.startswith(stem) and len(long) - len(stem) <= 4
+    """Whether two words are forms of one: smokes, smoking; party, parties; therapy, therapist."""
+    short, long = sorted((_stem(one), _stem(other)), key=len)
+    return short == long or (len(short) >= 5 and long.startswith(short) and len(long) - len(short) <= 4)
+
+
+def _stem(word: str) -> str:
+    """An English word without its ending, as far as four letters are left (three before a plural s)."""
+    word = re.sub(r"ies\Z", "y", word)
+    stem = re.sub(r"(?:ing|ed|es|s|e|y)\Z", "", word)
+    return stem if len(stem) >= 4 or (len(stem) == 3 and word.endswith("s")) else word
 
 
 def _topic(text: str) -> str:

@@ -10,7 +10,7 @@ from pmem.tokens import text_of
 
 
 class Said(NamedTuple):
-    """A message to read: its index in the history (at), who says what, number and date (if known) of the chat it is in."""
+    """A message to read: its index in the history (at), who says what, the chat's number and, if known, date."""
 
     at: int
     role: str
