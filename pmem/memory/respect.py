@@ -84,8 +84,10 @@ def _same(one: str, other: str) -> bool:
 def _stem(word: str) -> str:
     """An English word without its ending, as far as four letters are left (three before a plural s)."""
     word = re.sub(r"ies\Z", "y", word)
-    stem = re.sub(r"(?:ing|ed|es|s|e|y)\Z", "", word)
-    return stem if len(stem) >= 4 or (len(stem) == 3 and word.endswith("s")) else word
+    for ending in ("ing", "ed", "es", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word.removesuffix(ending)
+    return word[:3] if len(word) == 4 and word.endswith("s") else word
 
 
 def _topic(text: str) -> str:
