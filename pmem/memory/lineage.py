@@ -46,13 +46,14 @@ def continued(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
     Equal texts belong together; of the others, those that are most alike.
     """
     chosen: list[int | None] = [None] * len(after)
-    left = {number: plain(text) for number, text in enumerate(before)}
+    places: dict[str, list[int]] = {}
+    for old, text in reversed([*enumerate(before)]):
+        places.setdefault(plain(text), []).append(old)
     for number, text in enumerate(after):
-        same = next((old for old, other in left.items() if other == plain(text)), None)
-        if same is not None:
-            chosen[number] = same
-            del left[same]
-    old_words = {old: before[old].casefold().split() for old in left}
+        if same := places.get(plain(text)):
+            chosen[number] = same.pop()
+    left = set(range(len(before))) - set(chosen)
+    old_words = {old: before[old].casefold().split() for old in sorted(left)}
     pairs = []
     for number, text in enumerate(after):
         if chosen[number] is None and left:
@@ -65,7 +66,7 @@ def continued(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
     for unlike, number, old in sorted(pairs):
         if -unlike > ALIKE and chosen[number] is None and old in left:
             chosen[number] = old
-            del left[old]
+            left.remove(old)
     return chosen
 
 

@@ -99,6 +99,8 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
 
 def _by_hand(before: Sequence[Kept], entries: list[Entry]) -> list[Entry]:
     """What the user has written and the entries don't continue."""
+    if not any(kept.edited for kept in before):
+        return []
     olds = set(continued([kept.entry.text for kept in before], [entry.text for entry in entries]))
     return [kept.entry for number, kept in enumerate(before) if kept.edited and number not in olds]
 

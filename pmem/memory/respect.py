@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from pmem.memory.chunks import masked
@@ -52,14 +53,25 @@ def respected(entries: Iterable[Entry], topics: Iterable[str], said: Iterable[st
     for entry in entries:
         if entry.is_topic:
             continue
-        if found(entry.text) or any(value in plain(entry.text) for value in values):
+        if _looks_private(entry.text) or _holds(entry.text, values):
             private += 1
         elif any(touches(entry.text, topic) for topic in known.values()):
             forgotten += 1
         else:
             kept.append(entry)
-    held = [topic for topic in known.values() if not any(value in plain(topic) for value in values)]
+    held = [topic for topic in known.values() if not _holds(topic, values)]
     return Respected([*kept, *(Entry(topic, TOPICS) for topic in held)], private, forgotten)
+
+
+@lru_cache(maxsize=1 << 14)
+def _looks_private(text: str) -> bool:
+    """Whether something in a text has the form of a private detail. Most entries come again with each chunk."""
+    return bool(found(text))
+
+
+def _holds(text: str, values: set[str]) -> bool:
+    """Whether one of the values stands in a text, however it is set."""
+    return bool(values) and any(value in plain(text) for value in values)
 
 
 def touches(text: str, topic: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from pmem.memory.cutting import Count, sentences
@@ -25,6 +26,7 @@ remembered, each named by a few words for its topic, never by what it was."""
 HEADING = re.compile(r"#{1,6}\s+(.*?)[\s#]*\Z|(?:\*\*|__)([^*_]+?)(?:\*\*|__):?\s*\Z")
 BULLET = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)\Z")
 FENCE = re.compile(r"\s*```\w*\s*\Z")
+PLAIN = re.compile(r"[\W_]+")
 NOTHING = re.compile(r"\(?(?:nothing(?: yet)?|none|empty)\)?\.?\Z", re.IGNORECASE)
 
 
@@ -42,9 +44,10 @@ class Entry(NamedTuple):
         return plain(self.section) in ("nottoberemembered", "donotremember", "nevertoberemembered")
 
 
+@lru_cache(maxsize=1 << 14)
 def plain(text: str) -> str:
     """Letters and digits only, in lower case: for comparing texts that may be set differently."""
-    return re.sub(r"[\W_]+", "", text).casefold()
+    return PLAIN.sub("", text).casefold()
 
 
 def parsed(text: str) -> list[Entry]:

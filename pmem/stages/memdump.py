@@ -23,7 +23,7 @@ from pmem.turns import turn
 
 Record = dict[str, Any]
 
-IN_WORK = 256 << 20
+IN_WORK = 160 << 20
 """Bytes of histories in work: a user's stays until the last chunk, and 64 of 128k tokens are to be in work at once."""
 
 
