@@ -26,8 +26,7 @@ from cpu import PMEM, write_json
 from machine import heading, machine
 from watched import watched
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from pmem.tokens import count
 from tests.stub import Stub, running
 

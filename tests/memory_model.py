@@ -85,9 +85,7 @@ def of_messages(messages: list[Record], *, number: int = 0, user: str = "ana") -
     }
 
 
-async def run(
-    history: Record, model: Model, before: Record | Before | None = None, **options: Any
-) -> list[Remembered]:
+async def run(history: Record, model: Model, before: Record | Before | None = None, **options: Any) -> list[Remembered]:
     """All memories of a history. before: the last record of an earlier run, or what became of it."""
     past = Before(before, before["text"]) if isinstance(before, dict) else before
     return [one async for one in memories(history, past, model, setup(**options))]

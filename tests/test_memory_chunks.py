@@ -120,7 +120,10 @@ def test_parts_of_a_long_message_have_its_number() -> None:
 
 
 def test_images_are_mentioned_and_secrets_masked() -> None:
-    parts = [{"type": "text", "text": "Look, I am at ana@example.org"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    parts = [
+        {"type": "text", "text": "Look, I am at ana@example.org"},
+        {"type": "image_url", "image_url": {"url": "x"}},
+    ]
     (message,) = unread(of_messages([{"role": "user", "content": parts}]), []).messages
     assert message.text == "Look, I am at ana@example.org\n[image]"
     assert redacted(message).text == "Look, I am at [email address]\n[image]"

@@ -55,7 +55,9 @@ def test_a_memory_is_made_of_the_memory_before_and_the_chunk_alone() -> None:
 
 def test_nothing_but_messages_reaches_the_model() -> None:
     """No persona, no question, no preference of a session, no id."""
-    past = history(*CHATS) | {"persona": {"id": "p-" + "1" * 16, "name": "Zed", "language": "en", "summary": "SECRET-1"}}
+    past = history(*CHATS) | {
+        "persona": {"id": "p-" + "1" * 16, "name": "Zed", "language": "en", "summary": "SECRET-1"}
+    }
     past["sessions"][0] |= {"topic": "SECRET-2", "scenario": "chat_message"}
     past["system"] = "SECRET-3"
     model = Model()
@@ -166,7 +168,10 @@ def test_what_the_user_wrote_stays_until_a_chat_changes_it() -> None:
 def test_a_page_without_a_record_is_the_users_own() -> None:
     found = records(history(["Hi."]), Model(lambda _: "- Drinks tea"), Before(None, "Sails on Sundays."))
     assert [one["previous_id"] for one in found] == [None]
-    assert {one["text"]: one.get("edited") for one in found[0]["entries"]} == {"Sails on Sundays.": True, "Drinks tea": None}
+    assert {one["text"]: one.get("edited") for one in found[0]["entries"]} == {
+        "Sails on Sundays.": True,
+        "Drinks tea": None,
+    }
 
 
 def test_a_topic_taken_out_by_hand_may_come_back() -> None:
@@ -222,7 +227,10 @@ def test_what_is_written_is_read_the_same(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.builds(Entry, st.text("abc", min_size=1), st.sampled_from(["", "A", TOPICS]), st.booleans())), st.integers(0, 60))
+@given(
+    st.lists(st.builds(Entry, st.text("abc", min_size=1), st.sampled_from(["", "A", TOPICS]), st.booleans())),
+    st.integers(0, 60),
+)
 def test_trimming_leaves_whole_entries_and_topics_longest(entries: list[Entry], most: int) -> None:
     left = trimmed(entries, most, tokens.count)
     assert tokens.count(written(left)) <= most

@@ -88,10 +88,11 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
         if entry.text and plain(entry.text) not in evidence:  # small models repeat themselves
             entries.append(entry)
             evidence[plain(entry.text)] = messages
-    entries = [*_by_hand(before, entries), *entries] if entries else [kept.entry for kept in before]
+    by_hand = _by_hand(before, entries)
+    entries = _with(by_hand, entries) if entries else [kept.entry for kept in before]
     topics = [kept.entry.text for kept in before if kept.entry.is_topic]
     seemly = respected(entries, topics, (piece.text for piece in chunk.pieces))
-    fitting = trimmed(seemly.entries, form.most, form.count)
+    fitting = trimmed(seemly.entries, form.most, form.count, by_hand)
     memory = followed(before, fitting, [evidence.get(plain(one.text), ()) for one in fitting], number)
     text = text_of(memory)
     return Step(memory, text, form.count(text), len(fitting) < len(seemly.entries), seemly.private, seemly.forgotten)
@@ -103,6 +104,14 @@ def _by_hand(before: Sequence[Kept], entries: list[Entry]) -> list[Entry]:
         return []
     olds = set(continued([kept.entry.text for kept in before], [entry.text for entry in entries]))
     return [kept.entry for number, kept in enumerate(before) if kept.edited and number not in olds]
+
+
+def _with(by_hand: list[Entry], entries: list[Entry]) -> list[Entry]:
+    """The entries with what the user has written at the beginning of its section."""
+    for entry in reversed(by_hand):
+        places = [number for number, other in enumerate(entries) if other.section == entry.section]
+        entries.insert(places[0] if places else len(entries), entry)
+    return entries
 
 
 async def remembered(

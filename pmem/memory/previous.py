@@ -122,7 +122,7 @@ Previous = PreviousFile | PreviousFolder
 
 def previous(path: Path) -> Previous:
     """What is to be read at a path."""
-    return PreviousFolder(path) if path.is_dir() else PreviousFile(path)
+    return PreviousFile(path) if path.is_file() else PreviousFolder(path)
 
 
 def checked(line: bytes, place: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The memory's text: entries under headings. What a model writes is read leniently, and always written in one way."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -113,11 +113,12 @@ def _block(entries: Sequence[Entry]) -> str:
     return text
 
 
-def trimmed(entries: list[Entry], most: int, count: Count) -> list[Entry]:
-    """The entries that fit into `most` tokens: whole ones are left out from the end, topics only after all others."""
+def trimmed(entries: list[Entry], most: int, count: Count, by_hand: Collection[Entry] = ()) -> list[Entry]:
+    """The entries that fit into `most` tokens: whole ones are left out from the end, those that the user wrote only
+    after all others, topics last."""
     if count(written(entries)) <= most:
         return entries
-    ranked = sorted(entries, key=lambda entry: not entry.is_topic)
+    ranked = sorted(entries, key=lambda entry: (not entry.is_topic, entry not in by_hand))
     low, high = 0, len(ranked) - 1
     while low < high:
         middle = (low + high + 1) // 2

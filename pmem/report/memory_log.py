@@ -71,7 +71,7 @@ def blame(memory: Record) -> str:
 
 def _evidence(entry: Record) -> str:
     """The messages that an entry rests on: ranges of indices, of earlier histories with their ids."""
-    places = [f"{one['history_id']} {_ranges(one['messages'])}" for one in entry.get("earlier", ())]
+    places = [f"of {one['history_id']}: {_ranges(one['messages'])}" for one in entry.get("earlier", ())]
     places += [_ranges(entry["evidence"])] if entry["evidence"] else []
     return f"  <- messages {'; '.join(places)}" if places else ""
 

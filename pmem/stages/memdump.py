@@ -1,5 +1,6 @@
 """`pmem memdump`: what chats reveal about each user, as a short text that is kept up to date."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +39,7 @@ IN_WORK = 160 << 20
               help="Records; pages to read and edit (see --into); or text for an assistant's prompt.")  # fmt: skip
 @click.option("--into", type=click.Path(file_okay=False), metavar="DIR",
               help="Write USER.md and USER.json here, whatever --format says (for md: in memories).")  # fmt: skip
-@click.option("--previous", "before", type=click.Path(exists=True), metavar="FILE|DIR",
+@click.option("--previous", "before", type=click.Path(), metavar="FILE|DIR",
               help="Go on from these memories, records or edited pages: read only what is new.")  # fmt: skip
 @click.option("--trace", is_flag=True, help="A record for each chunk instead of the last only (for `pmem memlog`).")
 @click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
@@ -79,6 +80,12 @@ def command(
     form = Form(prompts, partial(tokens.count, name=tokenizer), memory_style, memory_tokens, evidence)
     setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
     folder = Path(into or "memories") if into or shape == "md" else None
+    if (
+        before
+        and not os.path.exists(before)
+        and (folder is None or os.path.realpath(before) != os.path.realpath(folder))
+    ):
+        raise click.UsageError(f"--previous: no file or folder '{before}'")  # a nightly job's first night has none
     dump = _Dump(model, setup, previous(Path(before)) if before else None, folder if not pipe.plan else None, trace)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]
