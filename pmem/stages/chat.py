@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pmem.backends.model import Model
+from pmem.draws import fingerprint
 from pmem.errors import InputError
 from pmem.memory.files import of_markdown
 from pmem.models import model_options
@@ -35,7 +36,7 @@ def command(pipe: Pipe, model: Model, prompts: Prompts, seed: int, file: str, us
         if not question:
             raise InputError("chat: no message: stdin is empty")
         prompt = prompts.render("memory/chat", block=block, question=question)
-        return (await model.chat(user(prompt), call="chat/message/answer")).text
+        return (await model.chat(user(prompt), call=f"chat/{fingerprint(question)}/answer")).text
 
     pipe.answer(answer)
 

@@ -80,12 +80,8 @@ def command(
     form = Form(prompts, partial(tokens.count, name=tokenizer), memory_style, memory_tokens, evidence)
     setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
     folder = Path(into or "memories") if into or shape == "md" else None
-    if (
-        before
-        and not os.path.exists(before)
-        and (folder is None or os.path.realpath(before) != os.path.realpath(folder))
-    ):
-        raise click.UsageError(f"--previous: no file or folder '{before}'")  # a nightly job's first night has none
+    if before and not os.path.exists(before) and before != str(folder):  # a nightly job's first night has none
+        raise click.UsageError(f"--previous: no file or folder '{before}'")
     dump = _Dump(model, setup, previous(Path(before)) if before else None, folder if not pipe.plan else None, trace)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]

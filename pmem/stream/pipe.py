@@ -170,15 +170,20 @@ class Pipe:
             try:
                 text = b"\n".join(b"\n".join(lines) for _, _, lines in self._batches())
                 return await make(text.decode("utf-8", "replace").strip())
+            except Deferred:
+                self.later += 1
+                return ""
+            except RecordError as fault:
+                raise PmemError(f"{self.stage}: {fault}") from None
             finally:
                 for one in self.attached:
                     await one.close()
 
         self._start([], None)
+        del self.counts["in"], self.counts["out"]
         try:
             with two_at_most():
                 said = asyncio.run(run())
-            del self.counts["in"], self.counts["out"]
             self.out.write(said.encode() + b"\n")
             self._finish()
         except BaseException as fault:
