@@ -70,7 +70,7 @@ def parsed(text: str) -> list[Entry]:
             found[-1] = _longer(found[-1], line, " ")
         else:
             found += _prose(line, section, found)
-    return [entry for entry in found if entry.text and not NOTHING.match(entry.text)]
+    return [entry for entry in found if plain(entry.text) and not NOTHING.match(entry.text)]
 
 
 def _longer(entry: Entry, more: str, between: str) -> Entry:
@@ -81,11 +81,10 @@ def _prose(line: str, section: str, before: list[Entry]) -> list[Entry]:
     """A line's sentences. One that begins in lower case goes on with the line before it."""
     line = line.strip()
     last = before[-1] if before else None
-    if line[0].islower() and last and not last.bullet and last.section == section:
-        line = f"{before.pop().text} {line}"
-        opens = last.opens
-    else:
-        opens = True
+    joined = f"{last.text} {line}" if last and line[0].islower() else ""
+    goes_on = bool(joined and last and not last.bullet and last.section == section and not BULLET.match(joined))
+    opens = before.pop().opens if goes_on else True
+    line = joined if goes_on else line
     parts = [part.strip() for part in sentences(line)]
     return [Entry(part, section, bullet=False, opens=opens and not n) for n, part in enumerate(parts) if part]
 

@@ -33,8 +33,6 @@ def command(pipe: Pipe, model: Model, prompts: Prompts, seed: int, file: str, us
     block = prompts.render("memory/block", memory=memory or "(nothing yet)")
 
     async def answer(question: str) -> str:
-        if not question:
-            raise InputError("chat: no message: stdin is empty")
         prompt = prompts.render("memory/chat", block=block, question=question)
         return (await model.chat(user(prompt), call=f"chat/{fingerprint(question)}/answer")).text
 

@@ -163,13 +163,14 @@ class Pipe:
                     yield entry.record
 
     def answer(self, make: Callable[[str], Awaitable[str]]) -> None:
-        """Map all input, as one text, to one text."""
+        """Map all input, as one text, to one text; nothing comes of nothing."""
         import asyncio
 
         async def run() -> str:
             try:
-                text = b"\n".join(b"\n".join(lines) for _, _, lines in self._batches())
-                return await make(text.decode("utf-8", "replace").strip())
+                lines = [line for _, _, lines in self._batches() for line in lines]
+                text = b"\n".join(lines).decode("utf-8", "replace").strip()
+                return await make(text) if text else ""
             except Deferred:
                 self.later += 1
                 return ""
@@ -184,7 +185,8 @@ class Pipe:
         try:
             with two_at_most():
                 said = asyncio.run(run())
-            self.out.write(said.encode() + b"\n")
+            if said:
+                self.out.write(said.encode() + b"\n")
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -416,4 +418,4 @@ class Pipe:
         shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
         parts = [text for text in (", ".join(shown), *said) if text]
-        click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)
+        click.echo(f"pmem {self.stage}: {begin}{'; '.join([*parts, seconds(self.began)])}", err=True)
