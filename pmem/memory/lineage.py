@@ -9,6 +9,7 @@ from pmem.memory.text import Entry, parsed, plain, written
 
 ALIKE = 0.5
 """Share of words, in order, that two texts must have in common (more than that) to be versions of one entry."""
+WORD = re.compile(r"\w+")
 CITED = re.compile(r"\s*\[(\d+(?:\s*[,;]\s*\d+)*)\]\s*([.!?]?)\s*\Z")
 
 
@@ -53,12 +54,12 @@ def continued(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
         if same := places.get(plain(text)):
             chosen[number] = same.pop()
     left = set(range(len(before))) - set(chosen)
-    old_words = {old: before[old].casefold().split() for old in sorted(left)}
+    old_words = {old: WORD.findall(before[old].casefold()) for old in sorted(left)}
     pairs = []
     for number, text in enumerate(after):
         if chosen[number] is None and left:
             matcher = SequenceMatcher(None, autojunk=False)
-            matcher.set_seq2(text.casefold().split())
+            matcher.set_seq2(WORD.findall(text.casefold()))
             for old, words in old_words.items():
                 matcher.set_seq1(words)
                 if matcher.real_quick_ratio() > ALIKE and matcher.quick_ratio() > ALIKE:
