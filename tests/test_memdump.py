@@ -224,6 +224,22 @@ def test_a_page_older_than_its_record_is_no_edit(server: Stub, tmp_path: Path) -
     assert page.read_text() == new != old
 
 
+def test_night_after_night_in_one_file_of_records(server: Stub, tmp_path: Path) -> None:
+    night = [*dump(server, "--previous", "memories.jsonl", "-o", "memories.jsonl", "-q")]
+    for input in (people(3, 1), people(1, 2), b""):
+        assert pmem(*night, folder=tmp_path, input=input).status == 0
+    kept = records((tmp_path / "memories.jsonl").read_bytes())
+    assert [one["user_id"] for one in kept] == ["u0", "u1", "u2"]
+    assert [len(one["read"]) for one in kept] == [2, 1, 1]
+
+
+def test_memories_that_are_carried_over_get_pages(server: Stub, tmp_path: Path) -> None:
+    pmem(*dump(server, "-q", "-o", "old.jsonl"), folder=tmp_path, input=people(2, 1))
+    ran = pmem(*dump(server, "--previous", "old.jsonl", "--format", "md"), folder=tmp_path, input=people(1, 2))
+    assert ran.out == b"memories/u0.md\nmemories/u1.md\n"
+    assert all((tmp_path / name).exists() for name in ran.out.decode().split())
+
+
 # ---- real histories ----------------------------------------------------------------------------------------------
 
 

@@ -165,6 +165,15 @@ def test_what_the_user_wrote_stays_until_a_chat_changes_it() -> None:
     assert [one.get("edited", False) for one in after["entries"]] == [True, False, False]
 
 
+def test_moving_an_entry_is_an_edit_and_setting_it_differently_is_none() -> None:
+    told = Model(lambda _: "## About\n\n- Lives in Porto")
+    last = records(history(["Hi."]), told)[-1]
+    (moved,) = records(history(["Hi."]), told, Before(last, "## Changes\n\n- Lives in Porto"))
+    assert moved["edited"] and moved["edits"] == {"came": [], "changed": [], "went": []}
+    (same,) = records(history(["Hi."]), told, Before(last, "# About\n* Lives in\n  Porto"))
+    assert same == last
+
+
 def test_a_page_without_a_record_is_the_users_own() -> None:
     found = records(history(["Hi."]), Model(lambda _: "- Drinks tea"), Before(None, "Sails on Sundays."))
     assert [one["previous_id"] for one in found] == [None]

@@ -48,8 +48,9 @@ async def memories(history: Record, before: Before | None, ask: AskAt, setup: Se
     memory: Sequence[Kept] = of_record(record, history["id"]) if record else []
     changes = None
     if before and text_of(memory) != before.text:
-        memory, changes = edited(memory, before.text, max(done, 1))
-        changes = changes if any(changes) else None
+        left, did = edited(memory, before.text, max(done, 1))
+        changes = did if text_of(left) != text_of(memory) else None  # else only set differently
+        memory = left
     if changes and record:
         yield Remembered(maker.edited(memory, changes, done), None, 0 if chunks else news.known)
     elif not chunks:

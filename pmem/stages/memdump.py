@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def command(
     form = Form(prompts, partial(tokens.count, name=tokenizer), memory_style, memory_tokens, evidence)
     setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
     folder = Path(into or "memories") if into or shape == "md" else None
-    if before and not os.path.exists(before) and before != str(folder):  # a nightly job's first night has none
-        raise click.UsageError(f"--previous: no file or folder '{before}'")
+    if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
+        raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
     dump = _Dump(model, setup, previous(Path(before)) if before else None, folder if not pipe.plan else None, trace)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]
@@ -91,7 +91,7 @@ def command(
         pipe.notes.append(dump.note)
     if dump.previous:
         pipe.attached.append(dump.previous)
-        pipe.epilogue = dump.previous.others
+        pipe.epilogue = dump.carried_over
     pipe.run(dump.made, reads="history", writes="memory")
 
 
@@ -123,6 +123,13 @@ class _Dump:
         if found and self.previous:
             self.previous.written(user_id)
         return Made(found)
+
+    def carried_over(self) -> Iterator[Record]:
+        """The previous memories of users that have no new one."""
+        for record in self.previous.others() if self.previous else ():
+            if self._folder:
+                save(record, self._folder)
+            yield record
 
     def _count(self, one: Remembered) -> None:
         counts = self._counts

@@ -52,10 +52,15 @@ OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out")
 def keep_apart(ctx: click.Context) -> None:
     """Usage error if two outputs are one file, or if one is to be written where an input stands.
 
-    -o and --rejects may name the command's own FILE: all of it has been read when they take its place.
+    -o and --rejects may name the command's own FILE, and -o what --previous names: all of it has been read when they
+    take its place.
     """
     given = ctx.params
-    side = [param.name for param in ctx.command.params if isinstance(param.type, click.Path) and param.name != "files"]
+    side = [
+        param.name
+        for param in ctx.command.params
+        if isinstance(param.type, click.Path) and param.name not in ("files", "before")
+    ]
     read = {
         os.path.realpath(name) for option in side if option not in OUTPUTS for name in _listed(given.get(str(option)))
     }
