@@ -83,6 +83,12 @@ def test_imports_go_down(path: Path) -> None:
             assert LEVEL[other] > LEVEL[own], f"{own} imports {name}"
 
 
+def test_the_memory_knows_no_backend() -> None:
+    """The same loop runs in commands and in training."""
+    for path in (PACKAGE / "memory").glob("*.py"):
+        assert not {name for name in imported(path) if name.startswith(("pmem.backends", "pmem.stream", "torch"))}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_click_stays_where_people_are_spoken_to(path: Path) -> None:
     if "click" in imported(path):

@@ -256,6 +256,12 @@ def test_an_update_is_trimmed_and_says_so() -> None:
     assert one["text"].startswith("- Statement number 0.") and one["text"].endswith("- coffee")
 
 
+def test_an_entry_that_is_too_long_by_itself_takes_nothing_away() -> None:
+    replies = iter(["- Drinks tea", "- Drinks " + "tea " * 100])
+    found = records(history(*CHATS[:2]), Model(lambda _: next(replies)), chunk=120, most=60)
+    assert [(one["text"], one["trimmed"]) for one in found] == [("- Drinks tea", False), ("- Drinks tea", True)]
+
+
 @pytest.mark.parametrize("reply", ["", "(nothing yet)", "<think>never ends", "```\n```"])
 def test_a_reply_without_entries_leaves_the_memory(reply: str) -> None:
     replies = iter(["- Drinks tea", reply])

@@ -81,13 +81,15 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
     What the user has written by hand stays until a chat brings a new version of it; what is not to be remembered stays
     named until they take it out by hand. Then respect, then the size.
     """
+    said = parsed(without_thinking(reply))
     entries: list[Entry] = []
     evidence: dict[str, tuple[int, ...]] = {}
-    for raw in parsed(without_thinking(reply)):
+    for raw in said:
         entry, messages = cited(raw, chunk.indices) if form.evidence else (raw, ())
-        if entry.text and plain(entry.text) not in evidence:  # small models repeat themselves
+        if plain(entry.text) not in evidence and _fits(entry, form):  # small models repeat themselves
             entries.append(entry)
             evidence[plain(entry.text)] = messages
+    cut = any(not _fits(entry, form) for entry in said)
     by_hand = _by_hand(before, entries)
     entries = _with(by_hand, entries) if entries else [kept.entry for kept in before]
     topics = [kept.entry.text for kept in before if kept.entry.is_topic]
@@ -95,7 +97,14 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
     fitting = trimmed(seemly.entries, form.most, form.count, by_hand)
     memory = followed(before, fitting, [evidence.get(plain(one.text), ()) for one in fitting], number)
     text = text_of(memory)
-    return Step(memory, text, form.count(text), len(fitting) < len(seemly.entries), seemly.private, seemly.forgotten)
+    return Step(
+        memory, text, form.count(text), cut or len(fitting) < len(seemly.entries), seemly.private, seemly.forgotten
+    )
+
+
+def _fits(entry: Entry, form: Form) -> bool:
+    """Whether an entry alone is within the size. (A token has at least a character.)"""
+    return len(entry.text) <= form.most or form.count(entry.text) <= form.most
 
 
 def _by_hand(before: Sequence[Kept], entries: list[Entry]) -> list[Entry]:
