@@ -81,30 +81,33 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
     What the user has written by hand stays until a chat brings a new version of it; what is not to be remembered stays
     named until they take it out by hand. Then respect, then the size.
     """
-    said = parsed(without_thinking(reply))
-    entries: list[Entry] = []
-    evidence: dict[str, tuple[int, ...]] = {}
-    for raw in said:
-        entry, messages = cited(raw, chunk.indices) if form.evidence else (raw, ())
-        if plain(entry.text) not in evidence and _fits(entry, form):  # small models repeat themselves
-            entries.append(entry)
-            evidence[plain(entry.text)] = messages
-    cut = any(not _fits(entry, form) for entry in said)
-    by_hand = _by_hand(before, entries)
-    entries = _with(by_hand, entries) if entries else [kept.entry for kept in before]
+    said = _said(reply, chunk, form)
+    short = [entry for entry, _ in said if _fits(entry, form)]
+    by_hand = _by_hand(before, short)
+    entries = _with(by_hand, short) if short else [kept.entry for kept in before]
     topics = [kept.entry.text for kept in before if kept.entry.is_topic]
     seemly = respected(entries, topics, (piece.text for piece in chunk.pieces))
     fitting = trimmed(seemly.entries, form.most, form.count, by_hand)
+    evidence = {plain(entry.text): messages for entry, messages in said}
     memory = followed(before, fitting, [evidence.get(plain(one.text), ()) for one in fitting], number)
     text = text_of(memory)
-    return Step(
-        memory, text, form.count(text), cut or len(fitting) < len(seemly.entries), seemly.private, seemly.forgotten
-    )
+    cut = len(short) < len(said) or len(fitting) < len(seemly.entries)
+    return Step(memory, text, form.count(text), cut, seemly.private, seemly.forgotten)
+
+
+def _said(reply: str, chunk: Chunk, form: Form) -> list[tuple[Entry, tuple[int, ...]]]:
+    """The entries of a reply, each once (small models repeat themselves), and the messages that they name."""
+    found: dict[str, tuple[Entry, tuple[int, ...]]] = {}
+    for raw in parsed(without_thinking(reply)):
+        entry, messages = cited(raw, chunk.indices) if form.evidence else (raw, ())
+        if key := plain(entry.text):
+            found.setdefault(key, (entry, messages))
+    return list(found.values())
 
 
 def _fits(entry: Entry, form: Form) -> bool:
-    """Whether an entry alone is within the size. (A token has at least a character.)"""
-    return len(entry.text) <= form.most or form.count(entry.text) <= form.most
+    """Whether an entry alone is within the size. (A token has at least a byte.)"""
+    return len(entry.text.encode()) <= form.most or form.count(entry.text) <= form.most
 
 
 def _by_hand(before: Sequence[Kept], entries: list[Entry]) -> list[Entry]:
