@@ -89,6 +89,14 @@ def test_topics_are_few_words_without_details() -> None:
     assert [entry.text for entry in kept] == ["tea", "mail to [email address]", " ".join(["one"] * 12)]
 
 
+@pytest.mark.parametrize("text", ["Uses correct-horse", "Writes to ana@", "Lives at 12"])
+def test_a_password_without_a_digit_is_looked_for_whatever_the_entries_say(text: str) -> None:
+    said = ["My password is correct-horse!", "Nothing."]
+    kept = respected([Entry("Likes tea"), Entry(text)], [], said).entries
+    assert ("Uses correct-horse" in [entry.text for entry in kept]) is False
+    assert "Likes tea" in [entry.text for entry in kept]
+
+
 def test_redact_masks_what_is_sent() -> None:
     chats = [["Call me on +1 202 555 0143.", "I will."], ["My password is Zorbimel.Fimbrok31!", "Noted."]]
     for redact in (False, True):

@@ -86,7 +86,8 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
     by_hand = _by_hand(before, short)
     entries = _with(by_hand, short) if short else [kept.entry for kept in before]
     topics = [kept.entry.text for kept in before if kept.entry.is_topic]
-    seemly = respected(entries, topics, (piece.text for piece in chunk.pieces))
+    known = [kept.entry.text for kept in before]
+    seemly = respected(entries, topics, (piece.text for piece in chunk.pieces), known)
     fitting = trimmed(seemly.entries, form.most, form.count, by_hand)
     evidence = {plain(entry.text): messages for entry, messages in said}
     memory = followed(before, fitting, [evidence.get(plain(one.text), ()) for one in fitting], number)

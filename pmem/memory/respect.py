@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from pmem.memory.chunks import masked
 from pmem.memory.text import TOPICS, Entry, plain
-from pmem.private import found
+from pmem.private import cues, found
+from pmem.private.text import Text
 
 TOPIC_WORDS = 12
 """The longest topic: what goes on after that says what it was."""
 SHORTEST_VALUE = 6
 """Letters and digits of a private value that is looked for word for word: shorter ones stand everywhere."""
+DIGIT = re.compile(r"[\d@]")
 WORD = re.compile(r"[^\W_]+")
 OR = re.compile(r"[/,;]|\bor\b")
 GENERAL = frozenset(
@@ -34,20 +36,26 @@ class Respected(NamedTuple):
     forgotten: int
 
 
-def respected(entries: Iterable[Entry], topics: Iterable[str], said: Iterable[str]) -> Respected:
+def respected(
+    entries: Iterable[Entry], topics: Iterable[str], said: Iterable[str], known: Iterable[str] = ()
+) -> Respected:
     """The entries but for those that hold a private detail or touch a topic that is not to be remembered.
 
     topics: those known before, which stay; said: the texts that the entries were made from: a private detail there is
-    none less for standing in an entry without the word that gave it away. By form and by words only: who writes a
-    number out in words, or says the forgotten in other words, isn't caught here.
+    none less for standing in an entry without the word that gave it away; known: entries of before, which were held
+    against what was said then. By form and by words only: who writes a number out in words, or says the forgotten in
+    other words, isn't caught here.
     """
     entries = list(entries)
-    values = {value for text in said for value in _values(text)}
+    new = {entry.text for entry in entries}.difference(known)
+    # a look at all that was said costs more than all else; values without a digit are passwords and keys
+    telling = any(DIGIT.search(text) for text in new)
+    values = {value for text in said if new and (telling or _hints(text)) for value in _values(text)}
     named = [*topics, *(_topic(entry.text) for entry in entries if entry.is_topic)]
-    known: dict[str, str] = {}
+    banned: dict[str, str] = {}
     for topic in named:
         if plain(topic):
-            known.setdefault(plain(topic), topic)
+            banned.setdefault(plain(topic), topic)
     kept: list[Entry] = []
     private = forgotten = 0
     for entry in entries:
@@ -55,11 +63,11 @@ def respected(entries: Iterable[Entry], topics: Iterable[str], said: Iterable[st
             continue
         if _looks_private(entry.text) or _holds(entry.text, values):
             private += 1
-        elif any(touches(entry.text, topic) for topic in known.values()):
+        elif any(touches(entry.text, topic) for topic in banned.values()):
             forgotten += 1
         else:
             kept.append(entry)
-    held = [topic for topic in known.values() if not _holds(topic, values)]
+    held = [topic for topic in banned.values() if not _holds(topic, values)]
     return Respected([*kept, *(Entry(topic, TOPICS) for topic in held)], private, forgotten)
 
 
@@ -105,6 +113,12 @@ def _stem(word: str) -> str:
 def _topic(text: str) -> str:
     """A topic in a few words, private details by their kind."""
     return " ".join(masked(text).split()[:TOPIC_WORDS])
+
+
+def _hints(text: str) -> bool:
+    """Whether a text may hold a password or a key."""
+    seen = Text(text)
+    return cues.PASSWORD.hinted(seen) or cues.KEY.hinted(seen)
 
 
 def _values(text: str) -> Iterable[str]:

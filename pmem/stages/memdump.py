@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def command(
     if trace and shape != "jsonl":
         raise click.UsageError("--trace gives records: not with --format md or prompt (--into DIR writes pages beside)")
     tokens.tokenizer(tokenizer)
-    form = Form(prompts, partial(tokens.count, name=tokenizer), memory_style, memory_tokens, evidence)
+    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
+    form = Form(prompts, count, memory_style, memory_tokens, evidence)
     setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
     folder = Path(into or "memories") if into or shape == "md" else None
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
