@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmem import tokens
-from pmem.memory.chunks import Chunk, chunked, in_words, redacted
-from pmem.memory.cutting import cut, sentences
+from pmem.memory.chunks import Chunk, in_words, redacted
+from pmem.memory.chunks import chunked as lazily_chunked
+from pmem.memory.cutting import Count, cut, sentences
 from pmem.memory.unread import Said, unread
 from tests.memory_model import history, of_messages
 
@@ -21,6 +22,10 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 def said(texts: list[str]) -> list[Said]:
     return [Said(n, ("user", "assistant")[n % 2], text, n // 4, None) for n, text in enumerate(texts)]
+
+
+def chunked(messages: list[Said], most: int, count: Count) -> list[Chunk]:
+    return [*lazily_chunked(messages, most, count)]
 
 
 def texts_of(chunks: list[Chunk]) -> dict[int, str]:

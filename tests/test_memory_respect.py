@@ -39,7 +39,7 @@ async def memories(case: dict[str, Any]) -> list[str]:
     """The memory after each chat, with a chunk for each."""
     replies = iter(case["replies"])
     kind = form()
-    chunks = [chunked(unread(history(chat), []).messages, 5000, kind.count)[0] for chat in case["chats"]]
+    chunks = [next(chunked(unread(history(chat), []).messages, 5000, kind.count)) for chat in case["chats"]]
     return [step.text async for step in remembered(chunks, Model(lambda _: next(replies)), kind)]
 
 

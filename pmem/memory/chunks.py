@@ -1,7 +1,7 @@
 """A user's messages in chunks of a size in tokens: greedy from the first message on, so that the same messages make
 the same chunks, and messages that come later change none of those before."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pmem.draws import fingerprint
@@ -35,20 +35,21 @@ class Chunk(NamedTuple):
         return fingerprint([[one.said.role, one.said.date, one.text, one.goes_on] for one in self.pieces])
 
 
-def chunked(messages: Iterable[Said], most: int, count: Count) -> list[Chunk]:
+def chunked(messages: Iterable[Said], most: int, count: Count) -> Iterator[Chunk]:
     """Chunks of at most `most` tokens, cut between messages; a message longer than that is cut between its
-    sentences."""
-    chunks: list[Chunk] = []
+    sentences. Messages are counted when their chunk is asked for."""
+    pieces: list[Piece] = []
+    tokens = 0
     for said in messages:
         for number, text in enumerate(cut(said.text, most - MESSAGE_OVERHEAD, count)):
             size = count(text) + MESSAGE_OVERHEAD
-            piece = Piece(said, text, number > 0)
-            if chunks and chunks[-1].tokens + size <= most:
-                last = chunks.pop()
-                chunks.append(Chunk([*last.pieces, piece], last.tokens + size))
-            else:
-                chunks.append(Chunk([piece], size))
-    return chunks
+            if pieces and tokens + size > most:
+                yield Chunk(pieces, tokens)
+                pieces, tokens = [], 0
+            pieces.append(Piece(said, text, number > 0))
+            tokens += size
+    if pieces:
+        yield Chunk(pieces, tokens)
 
 
 def in_words(chunk: Chunk, *, numbered: bool) -> str:

@@ -4,7 +4,7 @@ An update is text to text: `asked` makes the messages, any model answers, `settl
 has `ask` (messages to reply) runs it with `remembered`; training, which samples replies itself, calls the other two.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pmem.choices import without_thinking
@@ -128,7 +128,7 @@ def _with(by_hand: list[Entry], entries: list[Entry]) -> list[Entry]:
 
 
 async def remembered(
-    chunks: Sequence[Chunk], ask: Ask, form: Form, *, before: Sequence[Kept] = (), number: int = 0
+    chunks: Iterable[Chunk], ask: Ask, form: Form, *, before: Sequence[Kept] = (), number: int = 0
 ) -> AsyncIterator[Step]:
     """The memory after each chunk. before: the memory to begin with, as it stood after chunk `number`."""
     memory = list(before)

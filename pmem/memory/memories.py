@@ -1,6 +1,6 @@
 """A history, and the memory of an earlier run if there is one, to memory records."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pmem.draws import make_id
@@ -12,7 +12,7 @@ from pmem.memory.unread import unread
 
 Record = dict[str, Any]
 AskAt = Callable[[list[Record], int, int], Awaitable[str]]
-"""Messages, the chunk's number, how many chunks are still to come in this run (this one counted) -> the reply."""
+"""Messages, the chunk's number, characters that are still to be read (this chunk's counted) -> the reply."""
 
 
 class Setup(NamedTuple):
@@ -37,14 +37,15 @@ class Remembered(NamedTuple):
 async def memories(history: Record, before: Before | None, ask: AskAt, setup: Setup) -> AsyncIterator[Remembered]:
     """The memory of a history's user after each chunk; first, if there is one, what a person made of the memory before.
 
-    Nothing new gives the memory as it was; nothing at all gives nothing.
+    Nothing new gives the memory as it was; nothing at all gives nothing. How many chunks there are is known at the end:
+    until then, a record's `chunks` is its own number.
     """
     record = before.record if before else None
     news = unread(history, record.get("read", []) if record else [])
     said = map(redacted, news.messages) if setup.redact else news.messages
-    chunks = chunked(said, setup.chunk, setup.form.count)
+    chunks = _Chunks(chunked(said, setup.chunk, setup.form.count), sum(len(one.text) for one in news.messages))
     done = record["chunk"] if record else 0
-    maker = _Maker(history, setup, done + len(chunks), record["id"] if record else None, news.read)
+    maker = _Maker(history, setup, record["id"] if record else None, news.read)
     memory: Sequence[Kept] = of_record(record, history["id"]) if record else []
     changes = None
     if before and text_of(memory) != before.text:
@@ -52,42 +53,66 @@ async def memories(history: Record, before: Before | None, ask: AskAt, setup: Se
         changes = did if text_of(left) != text_of(memory) else None  # else only set differently
         memory = left
     if changes and record:
-        yield Remembered(maker.edited(memory, changes, done), None, 0 if chunks else news.known)
-    elif not chunks:
-        if record:
-            entries = [as_record(kept) for kept in memory]
-            own = {"history_id": history["id"], "read": news.read, "entries": entries}
-            yield Remembered({**record, **own}, None, news.known)
-        return
+        made = maker.edited(memory, changes, done, last=not chunks.more)
+        yield Remembered(made, None, 0 if chunks.more else news.known)
+    elif record and not chunks.more:
+        entries = [as_record(kept) for kept in memory]
+        yield Remembered(
+            {**record, "history_id": history["id"], "read": news.read, "entries": entries}, None, news.known
+        )
     number = done
 
     async def at_chunk(messages: list[Record]) -> str:
-        return await ask(messages, number + 1, maker.chunks - number)
+        return await ask(messages, number + 1, chunks.left)
 
     async for step in remembered(chunks, at_chunk, setup.form, before=memory, number=done):
         number += 1
-        yield Remembered(maker.updated(step, chunks[number - done - 1], changes, number), step, news.known)
+        made = maker.updated(step, chunks.given, changes, number, last=not chunks.more)
+        yield Remembered(made, step, 0 if chunks.more else news.known)
+
+
+class _Chunks:
+    """Chunks one by one. given: the last that was; more: whether another follows; left: characters from `given` on."""
+
+    given: Chunk
+
+    def __init__(self, chunks: Iterator[Chunk], characters: int) -> None:
+        self._chunks = chunks
+        self._next = next(chunks, None)
+        self._behind = characters  # in the chunks to come
+        self.left = characters
+
+    @property
+    def more(self) -> bool:
+        return self._next is not None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while self._next is not None:
+            self.given, self._next = self._next, next(self._chunks, None)
+            self.left = self._behind
+            self._behind -= sum(len(piece.text) for piece in self.given.pieces)
+            yield self.given
 
 
 class _Maker:
     """Makes the records of one run over one history; each is named after the one before, like the commits of a log."""
 
-    def __init__(self, history: Record, setup: Setup, chunks: int, previous_id: str | None, read: list[str]) -> None:
-        self._history, self._setup, self.chunks, self._read = history, setup, chunks, read
+    def __init__(self, history: Record, setup: Setup, previous_id: str | None, read: list[str]) -> None:
+        self._history, self._setup, self._read = history, setup, read
         self._previous_id = previous_id
 
-    def edited(self, memory: Sequence[Kept], edits: Edits, number: int) -> Record:
+    def edited(self, memory: Sequence[Kept], edits: Edits, number: int, *, last: bool) -> Record:
         """What a person left, after chunk `number`."""
         text = text_of(memory)
         step = Step([*memory], text, self._setup.form.count(text))
-        return self._record(step, "edited", edits, number, by_hand=True)
+        return self._record(step, "edited", edits, number, by_hand=True, last=last)
 
-    def updated(self, step: Step, chunk: Chunk, edits: Edits | None, number: int) -> Record:
+    def updated(self, step: Step, chunk: Chunk, edits: Edits | None, number: int, *, last: bool) -> Record:
         """What the model left, after chunk `number`."""
-        return self._record(step, chunk.digest(), edits, number, by_hand=False)
+        return self._record(step, chunk.digest(), edits, number, by_hand=False, last=last)
 
-    def _record(self, step: Step, cause: str, edits: Edits | None, number: int, *, by_hand: bool) -> Record:
-        history, last = self._history, number == self.chunks
+    def _record(self, step: Step, cause: str, edits: Edits | None, number: int, *, by_hand: bool, last: bool) -> Record:
+        history = self._history
         user_id = history["user_id"]
         own_id = make_id("m", user_id, self._previous_id, number, cause, step.text)
         record = {
@@ -96,7 +121,7 @@ class _Maker:
             "user_id": user_id,
             "history_id": history["id"],
             "chunk": number,
-            "chunks": self.chunks,
+            "chunks": number,
             "text": step.text,
             "tokens": step.tokens,
             "trimmed": step.trimmed,

@@ -119,6 +119,8 @@ class _Dump:
         async for one in memories(history, before, ask, self._setup):
             self._count(one)
             found = [*found, one.record] if self._trace else [one.record]
+        for record in found:
+            record["chunks"] = found[-1]["chunk"]
         if found and self._folder:
             save(found[-1], self._folder)
         if found and self.previous:
@@ -140,8 +142,7 @@ class _Dump:
             counts["trimmed"] += one.step.trimmed
             counts["private"] += one.step.private
             counts["forgotten"] += one.step.forgotten
-        if one.record["chunk"] == one.record["chunks"]:
-            counts["known"] += one.known
+        counts["known"] += one.known
 
     def note(self) -> str:
         """For the summary line."""
