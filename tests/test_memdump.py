@@ -70,7 +70,7 @@ def test_one_memory_for_each_user_in_order_whatever_jobs(server: Stub, tmp_path:
 
 
 def test_users_are_in_flight_together_to_the_end(tmp_path: Path) -> None:
-    """12 users of equal length, 4 at once: with the oldest first, the last ones would be alone at the end; with whoever
+    """12 users of equal length, 4 at once: with the oldest first to the end, the last ones would be alone; with whoever
     has most to read first, no call is wasted (12 * chunks / 4 rounds of the latency, and a little)."""
     with running(latency=150) as slow:
         began = time.perf_counter()

@@ -27,6 +27,9 @@ Record = dict[str, Any]
 IN_WORK = 160 << 20
 """Bytes of histories in work: a user's stays until the last chunk, and 64 of 128k tokens are to be in work at once."""
 
+LATER = 1 << 60
+"""Turns after those of all records: whoever waits since before goes first."""
+
 
 @click.command(
     epilog="Examples: pmem memdump histories.jsonl -m openai:gpt-5 -o memories.jsonl; pmem memdump tonight.jsonl "
@@ -83,7 +86,8 @@ def command(
     folder = Path(into or "memories") if into or shape == "md" else None
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
         raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
-    dump = _Dump(model, setup, previous(Path(before)) if before else None, folder if not pipe.plan else None, trace)
+    past = previous(Path(before)) if before else None
+    dump = _Dump(pipe, model, setup, past, None if pipe.plan else folder, trace)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]
     shapes = {"jsonl": as_line, "md": dump.page_name, "prompt": partial(_block, prompts)}
@@ -99,8 +103,10 @@ def command(
 class _Dump:
     """One run: the previous memories, the folder of pages, and counts of what was noteworthy."""
 
-    def __init__(self, model: Model, setup: Setup, before: Previous | None, folder: Path | None, trace: bool) -> None:
-        self._model, self._setup, self._folder, self._trace = model, setup, folder, trace
+    def __init__(
+        self, pipe: Pipe, model: Model, setup: Setup, before: Previous | None, folder: Path | None, trace: bool
+    ) -> None:
+        self._pipe, self._model, self._setup, self._folder, self._trace = pipe, model, setup, folder, trace
         self.previous = before
         self._counts: Counter[str] = Counter()
 
@@ -110,7 +116,8 @@ class _Dump:
         before = self.previous.of(user_id, history["id"]) if self.previous else None
 
         async def ask(messages: list[Record], number: int, left: int) -> str:
-            turn.set(-left)  # whoever has most to read goes first: the run ends with as many calls as it began with
+            if self._pipe.exhausted:  # who has most to read goes first, so that all end together; before, the oldest,
+                turn.set(LATER - left)  # so that users end one by one and new ones begin
             reply = await self._model.chat(messages, call=f"memdump/{history['id']}/{number}", step="update")
             whole = reply.finish != "length"
             return reply.text if whole else reply.text.rpartition("\n")[0]  # no entry that was broken off

@@ -36,7 +36,8 @@ class Pipe:
     before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
     are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
     what it says at the end, of a run without calls; shape: how `run` writes a record; epilogue: what it writes after
-    the last; most_bytes: of records in work, where they are large and stay long.
+    the last; most_bytes: of records in work, where they are large and stay long; exhausted: whether all input has been
+    read.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Pipe:
         self.shape: Callable[[Record], bytes] = as_line
         self.epilogue: Callable[[], Iterable[Record]] = tuple
         self.most_bytes: int | None = None
+        self.exhausted = False
         self.batch_out: str | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
@@ -237,6 +239,7 @@ class Pipe:
             batch = list(self.reader.entries(file, number, lines))
             self.counts["in"] += len(batch)
             yield batch
+        self.exhausted = True
 
     def _drive(
         self,
