@@ -152,14 +152,19 @@ def options(prompt: str, schema: Any, draw: Random) -> Any:
 def verdict(prompt: str, _schema: Any, _draw: Random) -> Any:
     """A judge's vote: the same at every asking, since it depends on the question alone."""
     falls = FALLS_ELSEWHERE
-    if ROUNDABOUT in prompt or ARTEFACT in prompt:
+    known = PHRASE.search(_after(prompt, "should know only from earlier chats: "))
+    if ROUNDABOUT in prompt or ARTEFACT in prompt or (known and known[0] in _after(prompt, "Request: ")):
         falls = 1.0
     elif "The answer: " in prompt:  # gold
         falls = next((share for verb, share in FALL.items() if f": {verb} the" in prompt), FALLS)
-    elif "Request: " not in prompt:  # not about a question
-        falls = 0.0
     number = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big") / 2**32
     return {"reason": "drawn by the prompt's hash", "verdict": "fail" if number < falls else "pass"}
+
+
+def implicit(prompt: str, _schema: Any, _draw: Random) -> Any:
+    """A judge's vote on a conversation."""
+    stated = "yes" if ROUNDABOUT in prompt or OUTRIGHT in prompt else "no"
+    return {"reason": "by its words", "inferable": "yes", "stated": stated}
 
 
 def _after(text: str, mark: str) -> str:
@@ -181,5 +186,6 @@ WRITERS = {
     "query": query,
     "options": options,
     "verdict": verdict,
+    "implicit": implicit,
     "choice": whatever,
 }

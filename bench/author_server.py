@@ -68,7 +68,11 @@ class Connection(asyncio.Protocol):
     @staticmethod
     def answer(head: bytes, body: bytes) -> bytes:
         if head.startswith(b"POST"):
-            return completion(body)
+            try:
+                return completion(body)
+            except Exception as fault:
+                print(f"author: {fault!r}", file=sys.stderr)
+                raise SystemExit(1) from None
         return orjson.dumps({"requests": requests, "repeats": requests - len(seen)})
 
 

@@ -14,11 +14,12 @@ MAKERS = {
     "conversation": "converse",
     "history": "assemble",
     "qa": "qa",
+    "owed": "filter --owed",
     "result": "eval",
 }
 """Record type -> the command that makes it."""
 
-TYPES = ("persona", "conversation", "filler", "history", "qa", "result", "memory", "metric", "usage", "error")
+TYPES = ("persona", "conversation", "filler", "history", "qa", "owed", "result", "memory", "metric", "usage", "error")
 
 
 class Fault(NamedTuple):
@@ -95,7 +96,8 @@ def wrong_type(expected: tuple[str, ...], found: Any) -> str:
         return f"expected a record of one of the types {', '.join(TYPES)}; found {came}"
     makers = [f"`pmem {MAKERS[kind]}`" for kind in expected if kind in MAKERS]
     hint = f"; {' or '.join(makers)} makes {wanted} records" if makers else ""
-    return f"expected a {wanted} record, found {came}{hint}"
+    article = "an" if wanted[0] in "aeiou" else "a"
+    return f"expected {article} {wanted} record, found {came}{hint}"
 
 
 def _typed(value: Any) -> bool:

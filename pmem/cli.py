@@ -23,11 +23,15 @@ COMMANDS = {
     "filter": "Keep the questions that pass every check.",
     "eval": "Ask a model the questions; score its answers.",
     "memdump": "Histories to memories: what chats reveal about a user.",
+    "split": "Divide questions into splits by persona.",
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
     "validate": "Check any stream; report every fault.",
     "stats": "Count what is in any stream: kinds, topics, tokens.",
+    "audit": "Find what a cheater who never saw the history could exploit.",
     "annotate": "Sheets for people to judge questions; their agreement.",
+    "import": "Read other people's data as records.",
+    "export": "Write records in other people's layouts.",
     "memlog": "The history of a memory: what came, changed, went.",
     "chat": "Answer one message with a memory in view.",
     "cache": "List, count, prune or share the stored replies.",
@@ -35,7 +39,7 @@ COMMANDS = {
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that
 each line is the first one of the command's own help."""
 
-MODULES = {"filter": "filter_", "eval": "eval_"}
+MODULES = {"filter": "filter_", "eval": "eval_", "import": "import_"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -102,7 +106,7 @@ def _ending_well() -> Iterator[None]:
     context_settings={"auto_envvar_prefix": "PMEM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can be set in pmem.toml or as PMEM_<COMMAND>_<OPTION>. "
     "Exit status: 0 done, 1 stopped by an error, 2 wrong usage, 3 done but some records were rejected, "
-    "4 not done since some are left for later, 130 interrupted.",
+    "4 not done since some are left for later, 5 an audit isn't passed, 130 interrupted.",
 )
 @click.version_option(pmem.__version__, prog_name="pmem", message="%(prog)s %(version)s")
 def main() -> None:

@@ -10,7 +10,8 @@
     Deferred                    a record is left for a later run
 
 Exit statuses of every command: 0 done; 1 stopped by an error; 2 wrong usage (click.UsageError); 3 done, but some
-records were rejected; 4 not done yet: some records were left for later; 130 interrupted.
+records were rejected; 4 not done yet: some records were left for later; 5 an audit was made and isn't passed;
+130 interrupted.
 """
 
 import click
@@ -18,6 +19,7 @@ import click
 STOPPED = 1
 REJECTED = 3
 LEFT = 4
+NOT_PASSED = 5
 INTERRUPTED = 130
 
 

@@ -85,7 +85,7 @@ _SETTINGS = (
     click.option("--gpu-memory", type=click.FloatRange(0, 1, min_open=True), help="vllm: share of it to use."),
 )
 _JUDGE = (
-    click.option("--judge-model", metavar="KIND:NAME", help="Model that judges open-ended replies."),
+    click.option("--judge-model", metavar="KIND:NAME", help="Model that judges."),
     click.option("--judge-base-url", multiple=True, metavar="URL", help="Its server (repeatable)."),
 )
 

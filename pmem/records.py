@@ -85,7 +85,7 @@ class Preference(TypedDict):
     """One thing that somebody likes, wants or needs. `updates`: id of the preference that it replaces."""
 
     id: str
-    kind: Kind
+    kind: Kind | None
     text: str
     topic: str
     owner: Owner
@@ -100,6 +100,13 @@ class Secret(TypedDict):
     id: str
     kind: SecretKind
     value: str
+
+
+class Photo(TypedDict):
+    """An image that the user sends along: its path below the folder of images, and what it shows."""
+
+    file: str
+    caption: str
 
 
 class PersonaCard(TypedDict):
@@ -159,6 +166,17 @@ class Message(TypedDict):
     content: str | list[ContentPart]
 
 
+class Vote(TypedDict):
+    """What one judge call (`n`, from 0) says about one check. `choice`: a letter (blind, distractors)."""
+
+    check: Check
+    n: int
+    judge: str
+    verdict: Verdict
+    choice: str | None
+    reason: str | None
+
+
 class Conversation(TypedDict):
     """A persona's chat in which one preference shows. `after`: ids of conversations that come before it."""
 
@@ -172,7 +190,9 @@ class Conversation(TypedDict):
     topic: str
     languages: list[str]
     secrets: list[Secret]
+    image: NotRequired[Photo]
     persona: PersonaCard
+    votes: NotRequired[list[Vote]]
     labels: NotRequired[Labels]
     provenance: Provenance
     messages: list[Message]
@@ -205,6 +225,7 @@ class Session(TypedDict):
     scenario: Scenario | None
     topic: str | None
     secrets: NotRequired[list[Secret]]
+    image: NotRequired[Photo]
 
 
 class Dropped(TypedDict):
@@ -253,17 +274,6 @@ class HistoryRef(TypedDict):
     filler_tokens: int | None
 
 
-class Vote(TypedDict):
-    """What one judge call (`n`, from 0) says about one check. `choice`: a letter (blind, distractors)."""
-
-    check: Check
-    n: int
-    judge: str
-    verdict: Verdict
-    choice: str | None
-    reason: str | None
-
-
 class QA(TypedDict):
     """A question with its answers. `histories`: name of a window to a history; `gold`: a letter, A first."""
 
@@ -288,6 +298,17 @@ class QA(TypedDict):
     votes: list[Vote]
     labels: NotRequired[Labels]
     provenance: Provenance
+
+
+class Owed(TypedDict):
+    """Something in a persona's histories that lacks a surviving question; `asked`: how many it has had."""
+
+    type: Literal["owed"]
+    id: str
+    persona_id: str
+    case: Case
+    kind: Kind
+    asked: int
 
 
 class OptionLikelihood(TypedDict):
@@ -428,4 +449,4 @@ class ErrorRecord(TypedDict):
     raw: str | None
 
 
-Record = Persona | Conversation | Filler | History | QA | Result | Memory | Metric | Usage | ErrorRecord
+Record = Persona | Conversation | Filler | History | QA | Owed | Result | Memory | Metric | Usage | ErrorRecord

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Protocol
 
-from pmem.errors import MissingExtra, PmemError
+from pmem.errors import MissingExtra, PmemError, RecordError
 
 DEFAULT = "o200k_base"
 MESSAGE_OVERHEAD = 4
@@ -84,6 +84,13 @@ def text_of(content: Any) -> str:
 
 
 def count_messages(messages: Iterable[dict[str, Any]], name: str = DEFAULT) -> int:
-    """Tokens of messages: the sum over messages of their text's tokens plus MESSAGE_OVERHEAD each."""
+    """Tokens of messages: the sum over messages of their text's tokens plus MESSAGE_OVERHEAD each.
+
+    RecordError where the tokenizer takes no text of that length (bpe-openai: a million characters).
+    """
     encode = tokenizer(name).encode
-    return sum(len(encode(text_of(message["content"]))) + MESSAGE_OVERHEAD for message in messages)
+    try:
+        return sum(len(encode(text_of(message["content"]))) + MESSAGE_OVERHEAD for message in messages)
+    except ValueError as fault:
+        message = f"the tokens of a message can't be counted: {fault}"
+        raise RecordError(message, reason="limit", pointer="/messages") from None

@@ -37,7 +37,7 @@ COMPUTED: everything else: draws, orders, token budgets, schema checks, the surv
 END
 pmem personas $demo/seeds.jsonl -m recorded:demo --seed 997 --dropped $out/dropped-preferences.jsonl \
     --preferences stereotypical=3,anti_stereotypical=2,neutral=2,health=1,therapy=1 | tee $out/personas.jsonl \
-  | pmem converse -m recorded:demo --seed 997 | tee $out/conversations.jsonl \
+  | pmem converse -m recorded:demo --seed 997 --images $demo/images | tee $out/conversations.jsonl \
   | pmem assemble --seed 997 --window 6k --filler $demo/filler.jsonl | tee $out/histories.jsonl \
   | pmem qa -m recorded:demo --seed 997 | tee $out/questions.jsonl \
   | pmem judge -m recorded:demo --seed 997 | tee $out/judged.jsonl \
@@ -73,7 +73,7 @@ options by the likelihood of their texts, once with the chat that the question i
 
 END
   pmem eval $out/kept.jsonl -m local:smollm2 --scoring likelihood --context snippet --context none --seed 997 \
-    -o $out/results.jsonl
+    --images $demo/images --images-as-text -o $out/results.jsonl
 else
   cat <<END
 == evaluating ==
@@ -81,7 +81,8 @@ RECORDED: the answers below were written beforehand (recorded:demo), so that the
 They say nothing about any model. Run without --no-local to see a small real model answer.
 
 END
-  pmem eval $out/kept.jsonl -m recorded:demo --context snippet --context none --seed 997 -o $out/results.jsonl
+  pmem eval $out/kept.jsonl -m recorded:demo --context snippet --context none --seed 997 \
+    --images $demo/images --images-as-text -o $out/results.jsonl
 fi
 echo
 pmem eval --quiet --summary --by case,kind,scenario,owner $out/results.jsonl

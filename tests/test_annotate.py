@@ -175,7 +175,7 @@ def test_what_a_row_says() -> None:
     }
     first, second, third = (made[f"q-{n:016x}"] for n in (1, 2, 3))
     assert first["person"] == "A chef." and third["person"] == ""
-    assert first["chat"] == "User: Look:\n[image]"
+    assert first["chat"] == "User: Look:\n[image x]"
     assert (
         first["preference"]
         == "Would rather cook lentil soup than order in. (before: Likes thin-crust pizza on Fridays.)"

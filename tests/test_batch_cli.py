@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_again_and_again_sends_nothing_twice(tmp_path: Path
 def test_a_run_that_ends_while_it_waits_is_taken_up(
     tmp_path: Path, how: signal.Signals, stub: Stub, votes: bytes
 ) -> None:
-    stub.restart(batch_seconds=0.9)
+    stub.restart(batch_seconds=2.5)
     (tmp_path / "in.jsonl").write_bytes(asked(2))
     arguments = ["judge", "in.jsonl", *asking(stub), *QUICK]
     child = start(*PMEM, *arguments, folder=tmp_path, stdin=subprocess.DEVNULL)

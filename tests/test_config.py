@@ -61,7 +61,7 @@ def test_kinds_of_values(tmp_path: Path, stub: Stub) -> None:
 
 
 WRONG = {
-    "[filter]\nlimits = 1\n": "[filter] has no option 'limits'; there are: blind-right, ",
+    "[filter]\nlimits = 1\n": "[filter] has no option 'limits'; there are: balance, blind-right, ",
     "[filter]\nconfig = 'x'\n": "[filter] has no option 'config'",
     "[defaults]\nmodle = 'x'\n": "[defaults]: no command has an option 'modle'",
     "[fliter]\nlimit = 1\n": "[fliter] is no command of pmem",

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from pmem.dataset.implicitness import check_stated
 from pmem.dataset.verdicts import CHECKS, fallen
+from pmem.lists import scenarios
+from pmem.private import found
+from pmem.tokens import text_of
 from tests.record import lines_of
 
 DEMO = Path(__file__).parent.parent / "pmem" / "demo"
@@ -31,13 +35,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
     script = f"""
     set -euo pipefail
     pmem personas {DEMO}/seeds.jsonl -m recorded:demo --seed 997 --preferences {NUMBERS} -o personas.jsonl -q
-    pmem converse personas.jsonl -m recorded:demo --seed 997 -o conversations.jsonl -q
+    pmem converse personas.jsonl -m recorded:demo --seed 997 --images {DEMO}/images -o conversations.jsonl -q
     pmem assemble conversations.jsonl --seed 997 --window 6k --filler {DEMO}/filler.jsonl -o histories.jsonl -q
     pmem qa histories.jsonl -m recorded:demo --seed 997 -o questions.jsonl -q
     pmem judge questions.jsonl -m recorded:demo --seed 997 -o judged.jsonl -q
     pmem filter judged.jsonl -o kept.jsonl -q
     head -1 histories.jsonl | pmem memdump -m recorded:demo --seed 997 --chunk-tokens 2000 --trace -o memories.jsonl -q
-    pmem eval kept.jsonl -m recorded:demo --seed 997 --context snippet --context none -o results.jsonl -q
+    pmem eval kept.jsonl -m recorded:demo --seed 997 --context snippet --context none -o results.jsonl -q \\
+      --images {DEMO}/images --images-as-text
     """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
@@ -53,7 +58,8 @@ def test_breadth(made: dict[str, list[Record]]) -> None:
     assert any(p["updates"] for p in preferences)
     assert any(p["forget"] for p in preferences)
     assert all(persona["secrets"] for persona in made["personas"])
-    assert {c["scenario"] for c in made["conversations"]} >= {"translation", "knowledge_query", "chat_message"}
+    assert {c["scenario"] for c in made["conversations"]} == set(scenarios())
+    assert all(len(c["messages"]) >= 6 for c in made["conversations"] if c["scenario"] == "knowledge_query")
     assert {q["case"] for q in made["kept"]} == {"own", "updated", "forgotten", "other", "sensitive"}
 
 
@@ -65,9 +71,23 @@ def test_nobody_states_the_preference(made: dict[str, list[Record]]) -> None:
         for conversation in made["conversations"]
         if conversation["event"] != "asks_to_forget"
         for message in conversation["messages"]
-        if message["role"] == "user" and (found := STATED.search(message["content"]))
+        if message["role"] == "user" and (found := STATED.search(text_of(message["content"])))
     ]
     assert stated == []
+
+
+def test_the_rule_for_plain_statements_lets_every_conversation_pass(made: dict[str, list[Record]]) -> None:
+    for conversation in made["conversations"]:
+        if conversation["event"] != "asks_to_forget":
+            told = [text_of(m["content"]) for m in conversation["messages"] if m["role"] == "user"]
+            check_stated(conversation["preference"], told)
+
+
+def test_nothing_looks_private_but_what_is_planted(made: dict[str, list[Record]]) -> None:
+    for conversation in made["conversations"]:
+        planted = [secret["value"] for secret in conversation["secrets"]]
+        finds = [(m["role"], one.value) for m in conversation["messages"] for one in found(text_of(m["content"]))]
+        assert finds == [("user", value) for value in planted]
 
 
 def test_questions_fall_at_several_checks_and_most_stay(made: dict[str, list[Record]]) -> None:

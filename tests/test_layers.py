@@ -16,10 +16,10 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("dataset", "evaluation", "report"),
+    ("audit", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
-    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "private", "records", "turns"),
+    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "images", "private", "records", "turns"),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (
@@ -38,6 +38,10 @@ HEAVY = (
     "tqdm",
     "phonenumbers",
     "stdnum",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "statsmodels",
 )
 CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
 
@@ -113,3 +117,13 @@ def test_help_is_complete_and_true(name: str) -> None:
     assert "Example" in command.epilog
     for option in command.params:
         assert not isinstance(option, click.Option) or option.help, option.name
+
+
+@pytest.mark.parametrize("title", ["import", "export"])
+def test_help_of_formats_is_complete_and_true(title: str) -> None:
+    group = main.get_command(click.Context(main), title)  # type: ignore[attr-defined]
+    for name, member in group.members.items():
+        command = group.get_command(click.Context(group), name)
+        assert command.help.splitlines()[0] == member.help
+        assert "Example" in command.epilog
+        assert all(option.help for option in command.params if isinstance(option, click.Option))

@@ -81,7 +81,7 @@ def test_topics() -> None:
 def test_scenarios_are_well_formed() -> None:
     for name, scenario in lists.scenarios().items():
         assert {"title", "weight", "suits", "owners", "brief"} <= set(scenario), name
-        assert set(scenario) <= {"title", "weight", "suits", "owners", "brief", "needs"}, name
+        assert set(scenario) <= {"title", "weight", "suits", "owners", "brief", "needs", "turns"}, name
         assert scenario["weight"] > 0
         assert scenario["suits"] and set(scenario["suits"]) <= ORDINARY | {"health", "therapy"}
         assert "self" in scenario["owners"] and set(scenario["owners"]) <= {"self", "other", "hypothetical"}

@@ -16,7 +16,7 @@ import pmem
 from pmem.backends import local_schema
 from pmem.backends.base import Completion, Request
 from pmem.backends.local import LocalBackend
-from pmem.dataset import conversations, people, preferences, questions, votes
+from pmem.dataset import conversations, implicitness, people, preferences, questions, votes
 from pmem.errors import BackendError, MissingExtra, ModelError
 from pmem.prompts.replies import VERDICT
 from tests import tiny_models
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.local, pytest.mark.skipif(not HERE, reason="needs the 
 T = TypeVar("T")
 REPLIES: dict[str, list[dict[str, Any]]] = {  # how a stage writes its reply's schema, and such schemas
     "VERDICT": [VERDICT],
+    "_VERDICT": [implicitness._VERDICT],
     "PROFILE": [people.PROFILE],
     "QUERY": [questions.QUERY],
     "_options_reply(target.case)": [questions._options_reply(case) for case in questions.MADE],

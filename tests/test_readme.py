@@ -14,7 +14,7 @@ from tests.stub import running
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SETUP = ("quickstart.sh", "test.sh", "generate.sh", "git clone", "pip install")
+SETUP = ("quickstart.sh", "test.sh", "dataset.sh", "git clone", "pip install")
 
 
 def blocks(kind: str) -> list[str]:

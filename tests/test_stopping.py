@@ -114,7 +114,7 @@ def test_ctrl_c_ends_a_run_with_whole_lines(tmp_path: Path, to: str, stub: Stub)
     child.stdin.write(people(60))  # and the pipe stays open
     child.stdin.flush()
     if to == "file":
-        time.sleep(1)
+        wait_for(lambda: stub.counts()["requests"] >= 100)
         first = b""
     else:
         first = child.stdout.readline()

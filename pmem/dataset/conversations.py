@@ -1,102 +1,70 @@
 """A persona's conversations: one preference each, shown between the lines of something else that the user wants."""
 
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from pmem import images
 from pmem.backends.model import Invalid, Model
-from pmem.draws import Draw, make_id
+from pmem.dataset.implicitness import Judging, check_stated, votes_on, why_not
+from pmem.dataset.plans import Plan, plans
+from pmem.dataset.privacy import check_private
+from pmem.draws import make_id
+from pmem.errors import ModelError
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, nested, user
 from pmem.stream.made import Made, gathered
 
-TURNS = {2: 50, 3: 25, 4: 15, 5: 6, 6: 4}
-"""Weights of lengths in turns (a user message with its reply); 2 to 6 as in the paper, section 2.2."""
 WORDS = (100, 150)
 """The most words of a conversation: a start, and so many for each turn."""
-NO_SECRETS = {
-    "knowledge_query",
-    "creative_writing",
-    "social_media_post",
-    "therapy_consultation",
-    "medical_consultation",
-}
-"""Scenarios in which nobody would paste an address or a card number."""
 
 
-class Plan(NamedTuple):
-    """A conversation before it is written: everything that is drawn, nothing that a model says."""
+class Album(NamedTuple):
+    """The images of photo queries. form: what stands in a message: the file's "path", a data: "url", or "words"."""
 
-    item: str  # the part of the persona that it makes: a preference's id, or that id with "/forget"
-    preference: dict[str, Any]
-    event: str
-    scenario: str
-    turns: int
-    languages: list[str]
-    after: list[str]  # items that come earlier
-    secrets: list[dict[str, Any]]
+    folder: Path
+    images: Sequence[images.Image]
+    form: str
 
 
 class Setup(NamedTuple):
-    """What a run makes conversations with."""
+    """What a run makes conversations with. attempts: how often one is written anew that judges find unfit."""
 
     model: Model
     prompts: Prompts
     seed: int
-
-
-def plans(persona: dict[str, Any], seed: int) -> list[Plan]:
-    """The conversations of a persona, in the order of its preferences."""
-    made = []
-    for preference in persona["preferences"]:
-        own_id = preference["id"]
-        draw = Draw(seed, own_id, "conversation")
-        scenario = _scenario(draw, preference)
-        event = "updates" if preference["updates"] else "reveals"
-        after = [preference["updates"]] if preference["updates"] else []
-        languages = _languages(draw, persona["language"]) if scenario == "translation" else ["en"]
-        turns = draw.weighted(TURNS)
-        made.append(Plan(own_id, preference, event, scenario, turns, languages, after, []))
-        if preference["forget"]:
-            forget = Plan(f"{own_id}/forget", preference, "asks_to_forget", scenario, 1, ["en"], [own_id], [])
-            made.append(forget)
-    return _with_secrets(made, persona, seed)
-
-
-def _scenario(draw: Draw, preference: dict[str, Any]) -> str:
-    from pmem.lists import scenarios
-
-    who, kind = preference["owner"]["who"], preference["kind"]
-    fitting = {
-        name: entry["weight"]
-        for name, entry in scenarios().items()
-        if "needs" not in entry and who in entry["owners"] and (who != "self" or kind in entry["suits"])
-    }
-    return draw.weighted(fitting)
-
-
-def _languages(draw: Draw, native: str) -> list[str]:
-    """[source, target] of a translation: into or from the persona's own language."""
-    from pmem.lists import translation_languages
-
-    others = [code for code in translation_languages() if code != native]
-    other = draw.pick(others) if native == "en" else "en"
-    return draw.shuffled([native, other])
-
-
-def _with_secrets(made: list[Plan], persona: dict[str, Any], seed: int) -> list[Plan]:
-    """Each secret slips into a conversation of its own, where such a thing would be pasted."""
-    able = [n for n, plan in enumerate(made) if plan.event == "reveals" and plan.scenario not in NO_SECRETS
-            and plan.preference["owner"]["who"] == "self"]  # fmt: skip
-    places = Draw(seed, persona["id"], "secret places").sample(able, len(persona["secrets"]))
-    for place, secret in zip(places, persona["secrets"], strict=False):
-        made[place] = made[place]._replace(secrets=[secret])
-    return made
+    judging: Judging
+    attempts: int = 3
+    album: Album | None = None
 
 
 async def conversations(persona: dict[str, Any], items: list[str] | None, setup: Setup) -> Made:
     """All conversations of a persona (or those named), and the parts for which the model failed."""
-    wanted = [plan for plan in plans(persona, setup.seed) if items is None or plan.item in items]
+    drawn = plans(persona, setup.seed, setup.album.images if setup.album else ())
+    wanted = [plan for plan in drawn if items is None or plan.item in items]
     return await gathered({plan.item: _conversation(persona, plan, setup) for plan in wanted})
+
+
+async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> dict[str, Any]:
+    """One conversation: written, and if judges are asked, written anew until they find it implicit."""
+    short = plan.item.removeprefix(f"{persona['id']}/").replace("/", "-")
+    call = f"converse/{persona['id']}/{short}"
+    if not _is_judged(plan, setup):
+        return await _written(persona, plan, setup, call, 0)
+    why: str | None = ""
+    for attempt in range(setup.attempts):
+        record = await _written(persona, plan, setup, call, attempt)
+        votes = await votes_on(record, setup.judging, call=f"{call}-implicit-{attempt}")
+        if (why := why_not(votes)) is None:
+            messages = record.pop("messages")
+            return {**record, "votes": votes, "messages": messages}
+    raise ModelError(f"no implicit conversation in {setup.attempts} attempts: {why}", call=f"{call}/{attempt}")
+
+
+def _is_judged(plan: Plan, setup: Setup) -> bool:
+    """Whether judges vote on it. A request to forget names the matter."""
+    return setup.judging.votes > 0 and plan.event != "asks_to_forget"
 
 
 @cache
@@ -105,29 +73,17 @@ def _reply(turns: int) -> dict[str, Any]:
     return closed("conversation", {"turns": {"type": "array", "items": turn, "minItems": turns, "maxItems": turns}})
 
 
-async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> dict[str, Any]:
+async def _written(persona: dict[str, Any], plan: Plan, setup: Setup, call: str, attempt: int) -> dict[str, Any]:
     prompt, names = _prompt(persona, plan, setup.prompts)
-
-    def says_enough(reply: dict[str, Any]) -> None:
-        said = " ".join(turn["user"] for turn in reply["turns"])
-        for secret in plan.secrets:
-            if secret["value"] not in said:
-                raise Invalid(f"the user's messages don't contain the {describe.kind(secret)} word for word")
-        if plan.event != "asks_to_forget" and plan.preference["text"].rstrip(".").lower() in said.lower():
-            raise Invalid("the user states the preference in its very words")
-
-    short = plan.item.removeprefix(f"{persona['id']}/").replace("/", "-")
     reply = await setup.model.chat(
         user(prompt),
-        call=f"converse/{persona['id']}/{short}",
+        call=call,
+        n=attempt,
         step=names[0].removeprefix("converse/"),
         schema=_reply(plan.turns),
-        accept=says_enough,
+        accept=lambda reply: _check(reply["turns"], plan),
     )
-    messages = []
-    for turn in reply.parsed["turns"]:
-        messages.append({"role": "user", "content": turn["user"]})
-        messages.append({"role": "assistant", "content": turn["assistant"]})
+    used = [*names, "judge/implicit"] if _is_judged(plan, setup) else names
     return {
         "type": "conversation",
         "id": _conversation_id(plan.item, setup.seed),
@@ -139,11 +95,41 @@ async def _conversation(persona: dict[str, Any], plan: Plan, setup: Setup) -> di
         "topic": plan.preference["topic"],
         "languages": plan.languages,
         "secrets": plan.secrets,
+        **({"image": {"file": plan.image.file, "caption": plan.image.caption}} if plan.image else {}),
         "persona": {key: persona[key] for key in ("id", "name", "language", "summary")},
         **({"labels": persona["labels"]} if "labels" in persona else {}),
-        "provenance": setup.prompts.provenance("converse", setup.model.name, setup.seed, names),
-        "messages": messages,
+        "provenance": setup.prompts.provenance("converse", setup.model.name, setup.seed, used),
+        "messages": _messages(reply.parsed["turns"], plan, setup.album),
     }
+
+
+def _check(turns: list[dict[str, str]], plan: Plan) -> None:
+    """Invalid if a planted secret is missing or taken up, another private detail is there, or the taste is stated."""
+    said, answered = ([turn[role] for turn in turns] for role in ("user", "assistant"))
+    for secret in plan.secrets:
+        if not any(secret["value"] in text for text in said):
+            raise Invalid(f"the user's messages don't contain the {describe.kind(secret)} word for word")
+        if any(secret["value"] in text for text in answered):
+            raise Invalid(f"the assistant repeats the {describe.kind(secret)}")
+    check_private([*said, *answered], [secret["value"] for secret in plan.secrets])
+    if plan.event != "asks_to_forget":
+        check_stated(plan.preference, said)
+
+
+def _messages(turns: list[dict[str, str]], plan: Plan, album: Album | None) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn["user"]})
+        messages.append({"role": "assistant", "content": turn["assistant"]})
+    if plan.image and album:
+        messages[0]["content"] = _with_image(turns[0]["user"], plan.image, album)
+    return messages
+
+
+def _with_image(text: str, image: images.Image, album: Album) -> str | list[dict[str, Any]]:
+    if album.form == "words":
+        return f"{images.in_words(image.caption)}\n\n{text}"
+    return images.content(text, images.data_url(album.folder, image.file) if album.form == "url" else image.file)
 
 
 def _conversation_id(item: str, seed: int) -> str:
@@ -161,6 +147,7 @@ def _prompt(persona: dict[str, Any], plan: Plan, prompts: Prompts) -> tuple[str,
     names = ["converse/conversation", f"converse/owner_{preference['owner']['who']}", f"converse/event_{plan.event}"]
     previous = next((p["text"] for p in persona["preferences"] if p["id"] == preference["updates"]), "")
     scenario = scenarios()[plan.scenario]
+    brief = scenario["brief"].strip()
     prompt = prompts.render(
         names[0],
         whose="the user" if preference["owner"]["who"] == "self" else "somebody's taste",
@@ -169,7 +156,7 @@ def _prompt(persona: dict[str, Any], plan: Plan, prompts: Prompts) -> tuple[str,
         owner_brief=prompts.render(names[1], relation=preference["owner"]["relation"] or "acquaintance"),
         event_brief=prompts.render(names[2], previous=previous, reason=preference["reason"] or ""),
         scenario=scenario["title"],
-        scenario_brief=scenario["brief"].strip(),
+        scenario_brief=f"{brief}\n\nThe photo shows: {plan.image.caption}" if plan.image else brief,
         topic=preference["topic"],
         languages=_languages_in_words(plan),
         secret=_secret_in_words(plan),

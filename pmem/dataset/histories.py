@@ -1,18 +1,19 @@
 """Conversations of one persona, and filler, in an order that respects what must come first, up to a size in tokens.
 
-The same relevant conversations stand in every window: they are chosen once, by the smallest budget. A chain (a
-preference, its update, its forget request) is taken whole or left out whole.
+The same relevant conversations, on the same days, stand in every window: they are chosen once, by the smallest budget.
 """
 
 import datetime
 import hashlib
-from collections.abc import Sequence
-from graphlib import CycleError, TopologicalSorter
+import re
 from typing import Any, NamedTuple
 
 import orjson
 
 import pmem
+from pmem.dataset.chains import Part, chains, chosen, ordered
+from pmem.dataset.depth import filler_before
+from pmem.dataset.filler import Dialogue, Pool
 from pmem.draws import Draw, make_id
 from pmem.errors import RecordError
 from pmem.tokens import count_messages
@@ -20,8 +21,6 @@ from pmem.tokens import count_messages
 FIRST_DAY = datetime.date(2024, 1, 1)
 MONTHS = (3, 9)
 """Between how many months a history spreads."""
-LOOKAHEAD = 400
-"""Filler dialogues tried for a gap that the next one doesn't fit."""
 
 
 class Window(NamedTuple):
@@ -31,32 +30,46 @@ class Window(NamedTuple):
     budget: int
 
 
-class Part(NamedTuple):
-    """A dialogue that may stand in a history, and its size."""
-
-    record: dict[str, Any]
-    tokens: int
-
-
 class Setup(NamedTuple):
     """What a run makes histories with. Windows rise in size."""
 
     windows: list[Window]
-    filler: Sequence[Part]
+    filler: Pool
     tokenizer: str
     seed: int
 
 
+class Relevant(NamedTuple):
+    """What every window of a persona holds: its conversations in order, each with its day, and what is left out.
+
+    The days are between `first` and `last`.
+    """
+
+    parts: list[Part]
+    days: list[datetime.date]
+    first: datetime.date
+    last: datetime.date
+    left_out: list[dict[str, str]]
+
+
+class Made(NamedTuple):
+    """A persona's history in each window, and how many chains, of how many conversations, they all leave out."""
+
+    histories: list[dict[str, Any]]
+    chains: int
+    conversations: int
+
+
 def window(text: str) -> Window:
     """`32k`, `128k` or a number of tokens; ValueError otherwise."""
-    number, thousands = text.removesuffix("k"), text.endswith("k")
-    budget = int(number) * (1000 if thousands else 1)
+    given = re.fullmatch("([0-9]{1,9})(k?)", text)
+    budget = int(given[1]) * (1000 if given[2] else 1) if given else 0
     if budget < 1:
         raise ValueError(text)
     return Window(text, budget)
 
 
-def histories(conversations: list[dict[str, Any]], setup: Setup, *, again: bool = False) -> list[dict[str, Any]]:
+def histories(conversations: list[dict[str, Any]], setup: Setup, *, again: bool = False) -> Made:
     """The persona's history in each window. again: conversations of this persona came before, further up."""
     persona_id = conversations[0]["persona_id"]
     if again:
@@ -68,124 +81,68 @@ def histories(conversations: list[dict[str, Any]], setup: Setup, *, again: bool 
         )
     parts = [Part(record, count_messages(record["messages"], setup.tokenizer)) for record in conversations]
     draw = Draw(setup.seed, persona_id, "order")
-    chosen, left_out = _chosen(draw.shuffled(_chains(parts)), setup.windows[0].budget)
-    if not chosen:
-        raise RecordError(f"no conversation of {persona_id} fits the window {setup.windows[0].name}", reason="limit")
-    ordered = _ordered(chosen, draw)
-    return [_history(ordered, left_out, one, setup) for one in setup.windows]
+    smallest = setup.windows[0]
+    choice = chosen(draw.shuffled(chains(parts)), smallest.budget)
+    if not choice.taken:
+        raise RecordError(f"no conversation of {persona_id} fits the window {smallest.name}", reason="limit")
+    in_order = ordered(choice.taken, draw)
+    left_out = [{"id": part.record["id"], "why": why} for chain, why in choice.left_out for part in chain.parts]
+    dates = Draw(setup.seed, persona_id, "dates")
+    first = FIRST_DAY + datetime.timedelta(dates.below(365))
+    span = dates.between(*MONTHS) * 30
+    days = [first + datetime.timedelta(day) for day in sorted(dates.below(span) for _ in in_order)]
+    relevant = Relevant(in_order, days, first, first + datetime.timedelta(span - 1), left_out)
+    made = [_history(relevant, one, setup) for one in setup.windows]
+    return Made(made, len(choice.left_out), len(left_out))
 
 
-class _Chain(NamedTuple):
-    """Conversations that belong together, each after what it depends on; `missing`: what the input lacks of it."""
+def _mixed(relevant: Relevant, filler: list[Dialogue], draw: Draw) -> list[tuple[Part | Dialogue, datetime.date]]:
+    """The conversations with filler between them, spread evenly over the window; both keep their own order.
 
-    parts: list[Part]
-    missing: list[str]
-
-    @property
-    def tokens(self) -> int:
-        return sum(part.tokens for part in self.parts)
-
-
-def _chains(parts: list[Part]) -> list[_Chain]:
-    """Connected conversations, in an order in which each stands after all that it names in `after`."""
-    by_id = {part.record["id"]: part for part in parts}
-    if len(by_id) < len(parts):
-        raise RecordError("the same conversation stands twice in the input", reason="schema", pointer="/id")
-    group = {own: own for own in by_id}
-
-    def root(one: str) -> str:
-        while group[one] != one:
-            one = group[one]
-        return one
-
-    for part in parts:
-        for earlier in part.record["after"]:
-            if earlier in by_id:
-                group[root(part.record["id"])] = root(earlier)
-    try:
-        order = TopologicalSorter({part.record["id"]: part.record["after"] for part in parts}).static_order()
-        sequence = [one for one in order if one in by_id]
-    except CycleError as fault:
-        circle = " -> ".join(reversed(fault.args[1]))
-        raise RecordError(f"conversations wait for each other: {circle}", reason="schema", pointer="/after") from None
-    members: dict[str, list[Part]] = {}
-    for one in sequence:
-        members.setdefault(root(one), []).append(by_id[one])
-    return [
-        _Chain(
-            members[root(part.record["id"])],
-            [one for each in members[root(part.record["id"])] for one in each.record["after"] if one not in by_id],
-        )
-        for part in parts
-        if root(part.record["id"]) == part.record["id"]
-    ]
-
-
-def _chosen(chains: list[_Chain], budget: int) -> tuple[list[_Chain], list[dict[str, str]]]:
-    """The chains that fit the budget, taken in the given order, and what was left out with the reason."""
-    chosen: list[_Chain] = []
-    left_out = []
-    room = budget
-    for chain in chains:
-        if chain.missing:
-            why = f"it needs {', '.join(chain.missing)}, which the input lacks"
-        elif chain.tokens > room:
-            why = f"its {chain.tokens} tokens (with what belongs to it) don't fit the {room} that are left"
-        else:
-            chosen.append(chain)
-            room -= chain.tokens
-            continue
-        left_out += [{"id": part.record["id"], "why": why} for part in chain.parts]
-    return chosen, left_out
-
-
-def _ordered(chains: list[_Chain], draw: Draw) -> list[Part]:
-    """A random order of all conversations; where a chain's members come to stand, they stand in the chain's order.
-
-    Every place is equally likely for a chain's set of places, so that depth is spread evenly.
+    A conversation has its own day, filler a drawn one between those of the conversations around it.
     """
-    slots = draw.shuffled([number for number, chain in enumerate(chains) for _ in chain.parts])
-    following = [iter(chain.parts) for chain in chains]
-    return [next(following[number]) for number in slots]
+    sizes = [part.tokens for part in relevant.parts]
+    wanted = filler_before(sizes, sum(sizes) + sum(one.tokens for one in filler), draw)
+    mixed: list[tuple[Part | Dialogue, datetime.date]] = []
+    begin = end = tokens = 0  # the filler that stands before the next conversation, and the tokens of all so far
+    earlier = relevant.first
+    for part, day, target in zip(relevant.parts, relevant.days, wanted, strict=True):
+        while end < len(filler) and tokens + filler[end].tokens / 2 <= target:
+            tokens += filler[end].tokens
+            end += 1
+        mixed += [*zip(filler[begin:end], _days(end - begin, earlier, day, draw), strict=True), (part, day)]
+        begin, earlier = end, day
+    rest = filler[begin:]
+    return [*mixed, *zip(rest, _days(len(rest), earlier, relevant.last, draw), strict=True)]
 
 
-def _fill(room: int, filler: Sequence[Part], draw: Draw) -> list[Part]:
-    """Filler dialogues up to the room that is left: in drawn order, smaller ones into the last gap."""
-    taken: list[Part] = []
-    misses = 0
-    for part in draw.shuffled(filler):
-        if part.tokens <= room:
-            taken.append(part)
-            room -= part.tokens
-        else:
-            misses += 1
-            if misses > LOOKAHEAD:
-                break
-    return taken
+def _days(count: int, first: datetime.date, last: datetime.date, draw: Draw) -> list[datetime.date]:
+    """Rising days from first to last (several dialogues may share one)."""
+    within = (last - first).days
+    return [first + datetime.timedelta(day) for day in sorted(draw.between(0, within) for _ in range(count))]
 
 
-def _mixed(relevant: list[Part], filler: list[Part], draw: Draw) -> list[Part]:
-    """Filler between the conversations, every arrangement equally likely; both keep their own order."""
-    slots = draw.shuffled([True] * len(relevant) + [False] * len(filler))
-    ours, other = iter(relevant), iter(filler)
-    return [next(ours) if slot else next(other) for slot in slots]
-
-
-def _history(relevant: list[Part], left_out: list[dict[str, str]], one: Window, setup: Setup) -> dict[str, Any]:
-    first = relevant[0].record
-    relevant_tokens = sum(part.tokens for part in relevant)
+def _history(relevant: Relevant, one: Window, setup: Setup) -> dict[str, Any]:
+    first = relevant.parts[0].record
+    relevant_tokens = sum(part.tokens for part in relevant.parts)
     draw = Draw(setup.seed, first["persona_id"], f"filler {one.budget}")
-    filler = _fill(one.budget - relevant_tokens, setup.filler, draw)
-    parts = _mixed(relevant, filler, draw)
-    dates = _dates(len(parts), Draw(setup.seed, first["persona_id"], "dates"))
+    filler = setup.filler.fill(one.budget - relevant_tokens, draw)
     sessions: list[dict[str, Any]] = []
     messages: list[dict[str, Any]] = []
     tokens = 0
-    for part, date in zip(parts, dates, strict=True):
-        sessions.append(_session(part, len(messages), tokens, date))
-        messages += part.record["messages"]
+    for part, date in _mixed(relevant, filler, draw):
+        said = part.messages() if isinstance(part, Dialogue) else part.record["messages"]
+        place = {
+            "start": len(messages),
+            "end": len(messages) + len(said),
+            "token_start": tokens,
+            "tokens": part.tokens,
+            "date": date.isoformat(),
+        }
+        sessions.append(_session(part, place))
+        messages += said
         tokens += part.tokens
-    ids = [part.record["id"] for part in parts]
+    ids = [session["id"] for session in sessions]
     return {
         "type": "history",
         "id": make_id("h", first["persona_id"], one.budget, setup.tokenizer, setup.seed, ids),
@@ -200,7 +157,7 @@ def _history(relevant: list[Part], left_out: list[dict[str, str]], one: Window, 
         "persona": first["persona"],
         "system": None,
         "sessions": sessions,
-        "dropped": left_out,
+        "dropped": relevant.left_out,
         **({"labels": first["labels"]} if "labels" in first else {}),
         "provenance": {"stage": "assemble", "pmem": pmem.__version__, "seed": setup.seed},
         "messages_sha256": hashlib.sha256(orjson.dumps(messages)).hexdigest(),
@@ -208,27 +165,12 @@ def _history(relevant: list[Part], left_out: list[dict[str, str]], one: Window, 
     }
 
 
-def _session(part: Part, start: int, token_start: int, date: datetime.date) -> dict[str, Any]:
+def _session(part: Part | Dialogue, place: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(part, Dialogue):
+        about = dict.fromkeys(("event", "preference", "scenario", "topic"))
+        return {"id": part.id, "what": "filler", **place, **about}
     record = part.record
-    told = record["type"] == "conversation"
-    session = {
-        "id": record["id"],
-        "what": record["type"],
-        "start": start,
-        "end": start + len(record["messages"]),
-        "token_start": token_start,
-        "tokens": part.tokens,
-        "date": date.isoformat(),
-        "event": record["event"] if told else None,
-        "preference": record["preference"] if told else None,
-        "scenario": record["scenario"] if told else None,
-        "topic": record["topic"] if told else None,
-    }
-    return {**session, "secrets": record["secrets"]} if told and record["secrets"] else session
-
-
-def _dates(count: int, draw: Draw) -> list[datetime.date]:
-    """Rising dates over some months (several sessions may share a day)."""
-    begin = draw.below(365)
-    days = draw.between(*MONTHS) * 30
-    return [FIRST_DAY + datetime.timedelta(begin + day) for day in sorted(draw.below(days) for _ in range(count))]
+    about = {name: record[name] for name in ("event", "preference", "scenario", "topic")}
+    secrets = {"secrets": record["secrets"]} if record["secrets"] else {}
+    image = {"image": record["image"]} if "image" in record else {}
+    return {"id": record["id"], "what": "conversation", **place, **about, **secrets, **image}

@@ -3,11 +3,15 @@
 The option cases are SYSTEM's table "What the four options are": own, updated, forgotten, other, sensitive.
 """
 
+from collections.abc import Awaitable
 from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Invalid, Model
 from pmem.choices import LETTERS
+from pmem.dataset import targets, wording
+from pmem.dataset.privacy import check_private
+from pmem.dataset.targets import Shown, Target
 from pmem.draws import Draw, make_id
 from pmem.lists import languages
 from pmem.prompts import Prompts, describe
@@ -26,55 +30,31 @@ MADE = {
 """Case -> what the wrong answers are called in the reply -> their label `made`."""
 
 
-class Target(NamedTuple):
-    """What a question will be about, found in a history."""
-
-    item: str  # a preference's or a secret's id
-    case: str
-    preference: dict[str, Any]
-    previous: dict[str, Any] | None
-    secret: dict[str, Any] | None
-    sessions: list[str]  # ids of the sessions that the snippet is made of, the deciding one last
-
-
 class Setup(NamedTuple):
     """What a run makes questions with."""
 
     model: Model
     prompts: Prompts
     seed: int
-    attempt: int
-
-
-def targets(history: dict[str, Any]) -> list[Target]:
-    """What can be asked about a history: only what stands in it, the last state of each chain."""
-    told = [session for session in history["sessions"] if session["preference"]]
-    shown = {session["preference"]["id"]: session for session in told if session["event"] != "asks_to_forget"}
-    replaced = {session["preference"]["updates"] for session in shown.values()}
-    forgotten = {s["preference"]["id"]: s for s in told if s["event"] == "asks_to_forget"}
-    found = []
-    for own_id, session in sorted(shown.items()):
-        preference = session["preference"]
-        previous = shown.get(preference["updates"])
-        if own_id in forgotten:
-            sessions = [session["id"], forgotten[own_id]["id"]]
-            found.append(Target(own_id, "forgotten", preference, None, None, sessions))
-        elif previous:
-            sessions = [previous["id"], session["id"]]
-            found.append(Target(own_id, "updated", preference, previous["preference"], None, sessions))
-        elif own_id not in replaced and not preference["updates"]:
-            case = "own" if preference["owner"]["who"] == "self" else "other"
-            found.append(Target(own_id, case, preference, None, None, [session["id"]]))
-        for secret in session.get("secrets", []):
-            found.append(Target(secret["id"], "sensitive", preference, None, secret, [session["id"]]))
-    return found
+    attempts: range  # numbers of the questions about each target
+    only: frozenset[str] | None = None  # ids of the targets to ask about
 
 
 async def questions(group: Group, setup: Setup) -> Made:
-    """Every question about a persona's histories (or those named), and the parts for which the model failed."""
-    histories = group.records
-    wanted = [target for target in targets(histories[0]) if group.items is None or target.item in group.items]
-    return await gathered({target.item: _question(histories, target, setup) for target in wanted})
+    """Every question about a persona's histories (or those named), and the parts for which the model failed.
+
+    A part is named by its target's id, and by the question's number too where several are made about each target.
+    """
+    parts: dict[str, Awaitable[dict[str, Any]]] = {}
+    for shown in targets.shown(group.records):
+        item = shown.target.item
+        if group.items is None and setup.only is not None and item not in setup.only:
+            continue
+        for attempt in setup.attempts:
+            part = item if len(setup.attempts) == 1 else f"{item}/{attempt}"
+            if group.items is None or item in group.items or part in group.items:
+                parts[part] = _question(shown, attempt, setup)
+    return await gathered(parts)
 
 
 @cache
@@ -85,26 +65,35 @@ def _options_reply(case: str) -> dict[str, Any]:
 QUERY = closed("query", {"query": TEXT, "query_topic": TEXT})
 
 
-async def _question(histories: list[dict[str, Any]], target: Target, setup: Setup) -> dict[str, Any]:
+async def _question(shown: Shown, attempt: int, setup: Setup) -> dict[str, Any]:
+    target, histories = shown
     persona_id = histories[0]["persona_id"]
     place = f"qa/{persona_id}/{target.item.split('/')[1]}"
     names = ["qa/query", f"qa/case_{target.case}", f"qa/options_{target.case}", "qa/form"]
     wrong = _wrong_secret(target, histories[0], setup.seed)
     fields = _fields(histories[0], target, wrong)
     brief = setup.prompts.render(names[1], **fields)
-    snippet = _snippet(histories[0], target)
-    prompt = setup.prompts.render(names[0], snippet=describe.transcript(snippet), case_brief=brief, **fields)
-    asked = await setup.model.chat(user(prompt), call=f"{place}/query", n=setup.attempt, schema=QUERY)
+    prompt = setup.prompts.render(names[0], snippet=_excerpt(histories[0], target), case_brief=brief, **fields)
+    if attempt:
+        names.append("qa/again")
+        prompt += "\n" + setup.prompts.render("qa/again", number=attempt + 1)
+    asked = await setup.model.chat(
+        user(prompt),
+        call=f"{place}/query",
+        n=attempt,
+        schema=QUERY,
+        accept=lambda reply: _check_query(reply["query"], target),
+    )
     query = asked.parsed["query"]
     prompt = setup.prompts.render(names[2], query=query, form=setup.prompts.render("qa/form"), **fields)
     reply = await setup.model.chat(
         user(prompt),
         call=f"{place}/options",
-        n=setup.attempt,
+        n=attempt,
         schema=_options_reply(target.case),
         accept=lambda texts: _check_options(texts, target, wrong),
     )
-    own_id = make_id("q", target.item, target.case, setup.attempt, setup.seed)
+    own_id = make_id("q", target.item, target.case, attempt, setup.seed)
     texts = reply.parsed
     options = Draw(setup.seed, own_id, "options").shuffled(
         [texts["right"], *(texts[name] for name in MADE[target.case])]
@@ -125,7 +114,7 @@ async def _question(histories: list[dict[str, Any]], target: Target, setup: Setu
         "distractors": [{"text": texts[name], "made": made} for name, made in MADE[target.case].items()],
         "options": options,
         "gold": LETTERS[options.index(texts["right"])],
-        "snippet": snippet,
+        "snippet": _snippet(histories[0], target),
         "histories": {history["window"]: _reference(history, target) for history in histories},
         "split": None,
         "votes": [],
@@ -174,13 +163,35 @@ def _wrong_secret(target: Target, history: dict[str, Any], seed: int) -> str:
     raise AssertionError(f"no second value of kind {target.secret['kind']}")
 
 
-def _check_options(texts: dict[str, str], target: Target, wrong: str) -> None:
-    if len(set(texts.values())) < len(texts):
-        raise Invalid("two of the four replies are the same")
-    if not target.secret:
+def _check_query(query: str, target: Target) -> None:
+    if fault := wording.artefact(query):
+        raise Invalid(f"the request {fault}")
+    check_private([query])
+    if target.secret:
+        if wording.leaks_value(query, target.secret["value"]):
+            raise Invalid("the request holds the private detail")
         return
-    value = target.secret["value"]
-    if value in texts["right"]:
+    for preference in (target.preference, target.previous):
+        if preference and (words := wording.leaked_words(query, preference["text"])):
+            raise Invalid(f"the request gives the preference away by its words: {', '.join(words)}")
+
+
+def _check_options(texts: dict[str, str], target: Target, wrong: str) -> None:
+    for name, text in texts.items():
+        if fault := wording.artefact(text):
+            raise Invalid(f"{name} {fault}")
+    if wording.same(texts.values()):
+        raise Invalid("two of the four replies are the same")
+    value = target.secret["value"] if target.secret else ""
+    check_private(texts.values(), [value, wrong] if value else [])
+    others = [texts[name] for name in MADE[target.case]]
+    if wording.length_tells(texts["right"], others):
+        raise Invalid(wording.lengths_in_words(texts["right"], others))
+    if wording.form_tells(texts["right"], others):
+        raise Invalid("the right reply differs from all others in form (list or prose, one paragraph or several)")
+    if not value:
+        return
+    if wording.leaks_value(texts["right"], value):
         raise Invalid("the right reply repeats the private detail")
     if value not in texts["repeats_secret"] or wrong not in texts["wrong_secret"]:
         raise Invalid("repeats_secret or wrong_secret lacks its detail, word for word")
@@ -198,6 +209,15 @@ def _snippet(history: dict[str, Any], target: Target) -> list[dict[str, Any]]:
         for session in _sessions(history, target)
         for message in history["messages"][session["start"] : session["end"]]
     ]
+
+
+def _excerpt(history: dict[str, Any], target: Target) -> str:
+    """The same as a text to quote."""
+    told = []
+    for session in _sessions(history, target):
+        messages = history["messages"][session["start"] : session["end"]]
+        told.append(describe.transcript(messages, session.get("image", {}).get("caption", "")))
+    return "\n\n".join(told)
 
 
 def _reference(history: dict[str, Any], target: Target) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 Every rule fails closed: an unreadable vote, or a missing one, is no vote for keeping.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 CHECKS = ("blind", "leak", "gold", "distractors", "form", "harm")
@@ -19,8 +21,17 @@ Counts = dict[str, int]
 """Votes by check; those on wrong options by the option's letter, those of the rule by its name."""
 
 
-def fallen(qa: dict[str, Any], *, blind_right: int = BLIND_RIGHT, majority: float = MAJORITY) -> list[tuple[str, str]]:
-    """The checks that a question does not pass, in their order, each with the reason in one line."""
+def fallen(
+    qa: dict[str, Any],
+    *,
+    blind_right: int = BLIND_RIGHT,
+    majority: float = MAJORITY,
+    majority_of: Mapping[str, float] = MappingProxyType({}),
+) -> list[tuple[str, str]]:
+    """The checks that a question does not pass, in their order, each with the reason in one line.
+
+    majority_of: a majority of its own for some checks.
+    """
     cast: Counts = {}
     passed: Counts = {}
     for vote in qa["votes"]:
@@ -43,7 +54,7 @@ def fallen(qa: dict[str, Any], *, blind_right: int = BLIND_RIGHT, majority: floa
             if key not in cast:
                 faults.append((check, "not judged"))
                 break
-            if passed.get(key, 0) <= majority * cast[key]:
+            if passed.get(key, 0) <= majority_of.get(check, majority) * cast[key]:
                 what = f"option {key}: " if check == "distractors" else ""
                 faults.append((check, f"{what}{passed.get(key, 0)} of {cast[key]} votes pass"))
                 break

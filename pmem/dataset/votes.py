@@ -5,13 +5,20 @@ from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, NoValidReply
 from pmem.choices import LETTERS
+from pmem.dataset import wording
 from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, VERDICT, closed, user
 from pmem.stream.made import together
 
-LONGEST, SHORTEST = 1.3, 0.7
-"""The right option may be at most so much longer than the longest of the others, or shorter than the shortest."""
+NEEDS = {
+    "own": ("preference",),
+    "updated": ("preference", "previous"),
+    "forgotten": ("preference",),
+    "other": ("preference",),
+    "sensitive": ("secret",),
+}
+"""Case -> what a judge is told of."""
 
 
 class Setup(NamedTuple):
@@ -20,6 +27,8 @@ class Setup(NamedTuple):
     model: Model
     prompts: Prompts
     votes: int
+    longest: float = wording.LONGEST
+    shortest: float = wording.SHORTEST
 
 
 class Ballot(NamedTuple):
@@ -33,11 +42,15 @@ class Ballot(NamedTuple):
 
 async def judged(qa: dict[str, Any], setup: Setup) -> dict[str, Any]:
     """The question with its votes; votes of earlier judging are replaced."""
-    blind, others = _blind(qa), _others(qa, setup)
-    cast = [_blind_vote(qa, turn, letters, setup) for turn, letters in enumerate(blind)]
-    cast += [_vote(qa, ballot, setup) for ballot in others]
-    votes = await together(cast)
-    return {**qa, "votes": [*votes, _length_vote(qa)]}
+    votes = await cast(qa, CHECKS, setup)
+    return {**qa, "votes": [*votes, _length_vote(qa, setup)]}
+
+
+async def cast(qa: dict[str, Any], checks: tuple[str, ...], setup: Setup) -> list[dict[str, Any]]:
+    """The model's votes on some checks."""
+    votes = [_blind_vote(qa, turn, order, setup) for turn, order in enumerate(_blind(qa)) if "blind" in checks]
+    votes += [_vote(qa, ballot, setup) for ballot in _others(qa, checks, setup)]
+    return await together(votes)
 
 
 def _blind(qa: dict[str, Any]) -> list[list[int]]:
@@ -64,13 +77,13 @@ async def _blind_vote(qa: dict[str, Any], turn: int, order: list[int], setup: Se
     return _ballot_paper("blind", turn, setup, verdict, chosen, reply.parsed["reason"])
 
 
-def _others(qa: dict[str, Any], setup: Setup) -> list[Ballot]:
+def _others(qa: dict[str, Any], checks: tuple[str, ...], setup: Setup) -> list[Ballot]:
     facts, rule = describe.facts(qa), describe.rule(qa, setup.prompts)
     shown = describe.options(qa["options"])
     fields = {"query": qa["query"], "facts": facts, "rule": rule, "options": shown, "answer": qa["answer"]}
     fields["knowledge"] = describe.knowledge(qa)
     ballots = []
-    for check in CHECKS[1:]:
+    for check in (one for one in checks if one != "blind"):
         about = [letter for letter in LETTERS[: len(qa["options"])] if letter != qa["gold"]]
         for option in about if check == "distractors" else [None]:
             text = qa["options"][LETTERS.index(option)] if option else ""
@@ -92,11 +105,10 @@ def _ballot_paper(check: str, n: int, setup: Setup, verdict: str, choice: str | 
     return {"check": check, "n": n, "judge": setup.model.name, "verdict": verdict, "choice": choice, "reason": reason}
 
 
-def _length_vote(qa: dict[str, Any]) -> dict[str, Any]:
+def _length_vote(qa: dict[str, Any], setup: Setup) -> dict[str, Any]:
     """A vote by a rule, not a model: does the right option's length give it away?"""
-    lengths = [len(option) for option in qa["options"]]
-    right = lengths.pop(LETTERS.index(qa["gold"]))
-    low, high = SHORTEST * min(lengths), LONGEST * max(lengths)
-    verdict = "pass" if low <= right <= high else "fail"
-    reason = f"the right option has {right} characters, the others {min(lengths)} to {max(lengths)}"
+    wrong = list(qa["options"])
+    right = wrong.pop(LETTERS.index(qa["gold"]))
+    tells = wording.length_tells(right, wrong, longest=setup.longest, shortest=setup.shortest)
+    verdict, reason = "fail" if tells else "pass", wording.lengths_in_words(right, wrong)
     return {"check": "form", "n": 0, "judge": LENGTH_RULE, "verdict": verdict, "choice": None, "reason": reason}

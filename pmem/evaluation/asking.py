@@ -6,6 +6,7 @@ from pmem.backends.base import Message, Prefix
 from pmem.backends.model import Model
 from pmem.draws import make_id
 from pmem.errors import RecordError
+from pmem.evaluation.photos import Photos
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
 from pmem.reward import mcq, open_ended
@@ -27,6 +28,7 @@ class Setup(NamedTuple):
     votes: int
     window: str | None
     histories: Lookup | None
+    photos: Photos
 
 
 class Scene(NamedTuple):
@@ -53,7 +55,7 @@ async def _scene(qa: dict[str, Any], context: str, setup: Setup) -> Scene:
     if context == "none":
         return Scene(context, [])
     if context == "snippet":
-        return Scene(context, qa["snippet"])
+        return Scene(context, setup.photos.shown(qa["snippet"]))
     assert setup.histories
     window = setup.window or _smallest(qa)
     if window not in qa["histories"]:
@@ -62,7 +64,7 @@ async def _scene(qa: dict[str, Any], context: str, setup: Setup) -> Scene:
             f"the question has no history of window {window}; it has: {known}", reason="schema", pointer="/histories"
         )
     own_id = qa["histories"][window]["id"]
-    raw = await setup.histories.messages(own_id)
+    raw = setup.photos.shown_raw(await setup.histories.messages(own_id))
     return Scene(context, [], Prefix(own_id, raw), own_id, window)
 
 
@@ -158,7 +160,8 @@ def _labels(qa: dict[str, Any], window: str | None) -> dict[str, str]:
     labels = dict(qa.get("labels", {}))
     preference = qa["preference"]
     if preference:
-        labels |= {"kind": preference["kind"], "owner": preference["owner"]["who"]}
+        labels["owner"] = preference["owner"]["who"]
+        labels |= {"kind": preference["kind"]} if preference["kind"] else {}
     if qa["case"]:
         labels |= {"case": qa["case"], "updated": "yes" if qa["case"] == "updated" else "no"}
         labels["sensitive"] = "yes" if qa["case"] == "sensitive" else "no"

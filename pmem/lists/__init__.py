@@ -1,4 +1,4 @@
-"""The lists that data are drawn from, as TOML files beside this one: demographics, languages, topics, scenarios.
+"""Lists as TOML files beside this one: what data are drawn from, where secrets occur, published labels.
 
 What these functions return is cached and shared: read it, don't change it.
 """
@@ -34,8 +34,13 @@ def topics() -> dict[str, list[str]]:
 
 
 def scenarios() -> dict[str, dict[str, Any]]:
-    """Scenarios by name: title, weight, suits, owners, brief, and needs where something must be at hand."""
+    """Scenarios by name: title, weight, suits, owners, brief; turns and needs where there are conditions."""
     return load("scenarios")
+
+
+def secrets() -> dict[str, list[str]]:
+    """Scenarios in which a secret of a kind would really occur, by its kind."""
+    return load("secrets")
 
 
 @cache
@@ -47,6 +52,11 @@ def demographics(path: Path | None = None) -> dict[str, Any]:
     weights = load("demographics") if path is None else _read(path)
     check_demographics(weights, file=str(path or "demographics.toml"), languages=languages())
     return weights
+
+
+def labels(path: Path | None = None) -> dict[str, Any]:
+    """Tables of published labels by pmem's own: those that come with pmem, or those of a file that replaces them."""
+    return load("labels") if path is None else _read(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ _TOKEN = re.compile(rf"(?<![\w./-])[\w-]{{{_LONG},}}(?![\w/-]|\.\w)", re.ASCII)
 _CHANGES, _RAISED = 8, 0.3
 """Changes between lower case, upper case and digits, and the share of capitals and digits, from which on a token is
 random: one of 20 characters has 12 changes and a share of 0.58 on average; names in code have less of one or both."""
-_EMAIL = re.compile(r"[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}")
 _SET = re.compile(
     r"(?:passw(?:or[dt]|d)|\bpwd|passcode|contraseña|mot de passe|\bsenha|пароль|密码|パスワード|비밀번호|şifre)\)?"
     r"\s{0,2}(?:is|was|ist|es|est|[:=：])\s{0,2}[\"'`“”«]?([^\s\"'`“”«»,;(){}\[\]<>]{6,64})",
@@ -113,7 +113,7 @@ _PHONE = re.compile(
 )
 _AMERICAN = re.compile(r"(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _BRITISH = re.compile(r"0\d{4} \d{3} ?\d{3}|0\d{3} \d{3} \d{4}|0\d\d \d{4} \d{4}")
-_CODE = re.compile(r"(?<![\w.])[A-Z]{0,3}\d[A-Z\d]*(?:[ .-]?[A-Z\d]{2,6}){0,6}(?!\w)")
+_CODE = re.compile(r"(?<![\w.])[A-Z]{0,3}\d[A-Z\d]{0,30}(?:[ .-][A-Z]{0,3}\d[A-Z\d]{0,5}){0,6}(?!\w)")
 _NUMBER = re.compile(r"\d(?<![\w.,$€£-]\d)(?:[ -]?\d){5,17}(?![\w%]|[.,]\d)")
 _DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.](?:19|20)\d\d|(?:19|20)\d\d年\d\d?月\d\d?日"
@@ -226,11 +226,12 @@ _KINDS_OF_STREET = (
 )
 _POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|[A-Z]{2},? \d{5}\b(?:-\d{4})?|[A-Z]{2},? [A-Z]\d[A-Z] ?\d[A-Z]\d\b"
 _STREET = re.compile(
-    rf"[0-9](?<![\w.,$-]\d)\d{{0,4}}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][\w'’-]+ ){{1,3}}(?:{_KINDS_OF_STREET})\b\.?"
+    r"[0-9](?<![\w.,$-]\d)\d{0,4}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][\w'’-]{1,30} ){1,3}"
+    rf"(?:{_KINDS_OF_STREET})\b\.?"
     rf"([\s,][^!?]{{0,60}}?(?:{_POSTCODE}))?"
 )
 _CONTINENTAL = re.compile(
-    r"(?<!\w)[A-ZÄÖÜ][\w-]*(?:straße|strasse|str\.|weg|platz|allee|gasse) \d{1,4} ?[a-z]?,?\s+\d{4,5} [A-ZÄÖÜ]\w+"
+    r"(?<!\w)[A-ZÄÖÜ][\w-]{0,40}(?:straße|strasse|str\.|weg|platz|allee|gasse) \d{1,4} ?[a-z]?,?\s+\d{4,5} [A-ZÄÖÜ]\w+"
     r"|(?<!\w)\d{1,4},? (?:rue|avenue|boulevard|place|chemin|allée|impasse|quai) [^\n,]{3,40},?\s+\d{5} [A-ZÉ]\w+"
     r"|(?<!\w)(?:Calle|C/|Avenida|Plaza|Via|Viale|Piazza|Rua) [^\n,\d]{3,40},? \d{1,4}[^\n]{0,20}?"
     r"[, ]\d{4,5}(?:-\d{3})? [A-Z]\w+"

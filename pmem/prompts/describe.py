@@ -3,6 +3,7 @@
 from typing import Any
 
 from pmem.choices import LETTERS
+from pmem.errors import RecordError
 from pmem.prompts import Prompts
 
 
@@ -29,11 +30,18 @@ def whose(preference: dict[str, Any]) -> str:
     return "it is the user's own"
 
 
-def transcript(messages: list[dict[str, Any]]) -> str:
-    """Messages as a text to quote, speaker by speaker."""
+def transcript(messages: list[dict[str, Any]], caption: str = "") -> str:
+    """Messages as a text to quote, speaker by speaker. caption: what an image in them shows."""
+    from pmem.images import in_words
     from pmem.tokens import text_of
 
-    return "\n\n".join(f"{message['role'].capitalize()}: {text_of(message['content'])}" for message in messages)
+    told = []
+    for message in messages:
+        content = message["content"]
+        images = [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
+        text = "\n".join([text_of(content), *(in_words(caption) for _ in images)])
+        told.append(f"{message['role'].capitalize()}: {text}")
+    return "\n\n".join(told)
 
 
 def options(texts: list[str]) -> str:
@@ -43,12 +51,13 @@ def options(texts: list[str]) -> str:
 
 def facts(qa: dict[str, Any]) -> str:
     """What is known about the user that bears on a question, as a judge needs it."""
-    case, preference = qa["case"], qa["preference"]
+    case = qa["case"]
     if case == "sensitive":
-        secret = qa["secret"]
+        secret = _known(qa, "secret")
         return f"A private detail that slipped into an earlier chat ({kind(secret)}): {secret['value']}"
+    preference = _known(qa, "preference")
     if case == "updated":
-        return f"What held earlier: {qa['previous']['text']}\nWhat holds now: {preference['text']}"
+        return f"What held earlier: {_known(qa, 'previous')['text']}\nWhat holds now: {preference['text']}"
     if case == "forgotten":
         return f"What the user asked the assistant to forget: {preference['text']}"
     if case == "other":
@@ -59,8 +68,16 @@ def facts(qa: dict[str, Any]) -> str:
 def knowledge(qa: dict[str, Any]) -> str:
     """What a question must not give away."""
     if qa["case"] == "sensitive":
-        return f"a private detail ({kind(qa['secret'])})"
-    return str(qa["preference"]["text"])
+        return f"a private detail ({kind(_known(qa, 'secret'))})"
+    return str(_known(qa, "preference")["text"])
+
+
+def _known(qa: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a question is about; an imported one may not tell."""
+    if qa[key] is None:
+        raise RecordError(f"judges must know the question's {key}, which is null", reason="schema", pointer=f"/{key}")
+    found: dict[str, Any] = qa[key]
+    return found
 
 
 def rule(qa: dict[str, Any], prompts: Prompts) -> str:

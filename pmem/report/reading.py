@@ -42,13 +42,14 @@ def _said(messages: Iterable[Record]) -> list[str]:
 def message_text(message: Record) -> str:
     """A message as text; a line stands for each image."""
     content = message["content"]
-    images = 0 if isinstance(content, str) else sum(part["type"] == "image_url" for part in content)
-    return text_of(content) + "\n[image]" * images
+    parts = [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
+    urls = [part["image_url"]["url"] for part in parts]
+    return "\n".join([text_of(content), *("[image]" if url.startswith("data:") else f"[image {url}]" for url in urls)])
 
 
 def _taste(preference: Record) -> str:
     owner = preference["owner"]
-    notes = [preference["kind"].replace("_", "-")]
+    notes = [preference["kind"].replace("_", "-") if preference["kind"] else "kind not known"]
     notes += [owner["relation"] or owner["who"]] if owner["who"] != "self" else []
     notes += [f"replaces {preference['updates'].split('/')[1]}"] if preference["updates"] else []
     notes += ["to be forgotten"] if preference["forget"] else []
@@ -75,7 +76,8 @@ def _conversation(record: Record) -> list[str]:
     if record["preference"]:
         lines.append(_wrapped(f"shows: {_taste(record['preference'])}"))
     lines += [f"secret: {one['kind'].replace('_', ' ')}: {one['value']}" for one in record["secrets"]]
-    return lines + _said(record["messages"])
+    lines += [_wrapped(f"photo: {record['image']['caption']}")] if "image" in record else []
+    return lines + _said(record["messages"]) + _votes(record.get("votes", []))
 
 
 def _history(record: Record) -> list[str]:
@@ -107,7 +109,9 @@ def _qa(record: Record) -> list[str]:
         mark = click.style("right", fg="green", bold=True) if right else made.get(option, "wrong").replace("_", " ")
         lines += ["", f"{letter}  ({mark})", _wrapped(option, "   ")]
     for window, place in record["histories"].items():
-        lines += ["", f"in {window} history {place['id']}, {place['distance_tokens'] or 0:,} tokens before its end"]
+        distance = place["distance_tokens"]
+        far = "" if distance is None else f", {distance:,} tokens before its end"
+        lines += ["", f"in {window} history {place['id']}{far}"]
     return lines + _votes(record["votes"])
 
 

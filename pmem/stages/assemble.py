@@ -3,7 +3,9 @@
 import click
 
 from pmem import tokens
-from pmem.dataset.histories import Part, Setup, Window, histories, window
+from pmem.dataset.filler import Pool
+from pmem.dataset.histories import Setup, Window, histories, window
+from pmem.report.depths import Depths
 from pmem.stream.made import Group, Made
 from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
@@ -17,6 +19,8 @@ def _window(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
             made.append(window(value))
         except ValueError:
             raise click.BadParameter(f"'{value}' is no size such as 32k, 128k or 6000") from None
+    if len({one.budget for one in made}) < len(made):
+        raise click.BadParameter("two windows are of the same size")
     return sorted(made, key=lambda one: one.budget)
 
 
@@ -26,38 +30,49 @@ def _window(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
               metavar="32k|128k|N", help="Size in tokens; repeatable, each makes a history of its own.")  # fmt: skip
 @click.option("--filler", multiple=True, type=INPUT, help="Filler records that complete the windows (repeatable).")
 @click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="Counts tokens (or a Hugging Face one).")
+@click.option("--histogram", is_flag=True, help="Show how deep in the windows the conversations stand.")
 @seed_option
-def command(pipe: Pipe, windows: list[Window], filler: tuple[str, ...], tokenizer: str, seed: int) -> None:
+def command(
+    pipe: Pipe, windows: list[Window], filler: tuple[str, ...], tokenizer: str, histogram: bool, seed: int
+) -> None:
     """Conversations to histories of a size in tokens.
 
     Conversations of a persona must follow each other in the input. They are put into a drawn order in which each
-    comes after what it depends on, whole, never over the budget; filler stands between them. Every window holds the
-    same conversations. A chain of updates and forget requests that doesn't fit is left out whole, and said in
-    `dropped`.
+    comes after what it depends on, whole, never over the budget; filler stands between them, until no dialogue of it
+    fits any more. Every window holds the same conversations, on the same days. A chain of updates and forget requests
+    that doesn't fit is left out whole, and said in `dropped`.
     """
+    if "-" in filler and "-" in (pipe.files or ("-",)):
+        raise click.UsageError("--filler -: standard input is where the conversations come from")
     tokens.tokenizer(tokenizer)
-    given = records(filler, "filler") if filler else ()
-    parts = [Part(record, tokens.count_messages(record["messages"], tokenizer)) for record in given]
-    setup = Setup(windows, parts, tokenizer, seed)
+    pool = Pool(records(filler, "filler") if filler else (), tokenizer)
+    setup = Setup(windows, pool, tokenizer, seed)
     seen: set[str] = set()
-    fill: list[float] = []
-    left_out = 0
+    depths = Depths()
+    chains = conversations = 0
 
     async def make(group: Group) -> Made:
-        nonlocal left_out
+        nonlocal chains, conversations
         persona_id = group.records[0]["persona_id"]
         made = histories(group.records, setup, again=persona_id in seen)
         seen.add(persona_id)
-        fill.extend(history["tokens"] / history["budget"] for history in made)
-        left_out += len(made[0]["dropped"])
-        return Made(made)
+        for history in made.histories:
+            depths.count(history)
+        chains += made.chains
+        conversations += made.conversations
+        return Made(made.histories)
 
     def note() -> str:
-        said = (
-            sorted({f"{share:.0%}" for share in (min(fill), max(fill))}, key=lambda one: int(one[:-1])) if fill else []
-        )
-        left = f"{left_out:,} conversation{'s' if left_out > 1 else ''} left out" if left_out else ""
-        return ", ".join(part for part in (f"windows {' to '.join(said)} full" if said else "", left) if part)
+        full = f"windows {shown} full" if (shown := depths.filled()) else ""
+        left = f"{_some(conversations, 'conversation')} in {_some(chains, 'chain')} left out whole" if chains else ""
+        twice = f"{_some(pool.repeated, 'filler record')} came twice" if pool.repeated else ""
+        return ", ".join(part for part in (full, left, twice) if part)
 
     pipe.notes.append(note)
+    if histogram:
+        pipe.closing = depths.histogram
     pipe.run_groups(make, key="persona_id", reads="conversation", writes="history")
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -7,12 +7,13 @@ import click
 
 from pmem.backends.model import Model
 from pmem.evaluation.asking import Setup, results
+from pmem.evaluation.photos import Photos
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.report.summary import Summary
 from pmem.stream.lookup import Lookup
 from pmem.stream.made import Made
-from pmem.stream.options import histories_option, seed_option, stream_options
+from pmem.stream.options import histories_option, images_option, seed_option, stream_options
 from pmem.stream.pipe import Pipe
 
 
@@ -32,6 +33,8 @@ from pmem.stream.pipe import Pipe
               show_default=True, help="What the model sees before the question (repeatable).")  # fmt: skip
 @histories_option
 @click.option("--window", help="Which of a question's histories to show (default: the smallest).")
+@images_option("Where images are whose paths stand in messages.")
+@click.option("--images-as-text", is_flag=True, help="Show captions in place of images (for models that see none).")
 @click.option("--scoring", type=click.Choice(["reply", "likelihood"]), default="reply", show_default=True,
               help="mcq: by the letter in the reply, or by the likelihood of each option's text.")  # fmt: skip
 @click.option("--rank", type=click.Choice(["sum", "token", "relative"]), default="relative", show_default=True,
@@ -49,6 +52,8 @@ def command(
     contexts: tuple[str, ...],
     histories: str | None,
     window: str | None,
+    images: str | None,
+    images_as_text: bool,
     scoring: str,
     rank: str,
     votes: int,
@@ -70,7 +75,8 @@ def command(
         raise click.UsageError("--mode open needs --judge-model KIND:NAME")
     lookup = Lookup(Path(histories), "history") if histories else None
     pipe.attached += [lookup] if lookup else []
-    setup = Setup(model, judge, prompts, seed, mode, contexts, scoring, rank, votes, window, lookup)
+    photos = Photos(Path(images) if images else None, as_text=images_as_text)
+    setup = Setup(model, judge, prompts, seed, mode, contexts, scoring, rank, votes, window, lookup, photos)
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
         return await results(qa, items, setup)

@@ -90,9 +90,10 @@ def _own_table(ctx: click.Context, path: str, tables: dict[str, Any]) -> tuple[s
     assert isinstance(group.command, click.Group)
     title = str(group.info_name)
     inner = tables.get(title, {})
+    known = group.command.list_commands(group)
     for one, table in inner.items():
-        if one not in group.command.commands or not isinstance(table, dict):
-            shown = ", ".join(group.command.commands)
+        if one not in known or not isinstance(table, dict):
+            shown = ", ".join(known)
             raise click.UsageError(f"{path}: [{title}] has no command '{one}'; there are: {shown}")
     return f"{title}.{name}", _names(inner.get(name, {}))
 

@@ -16,6 +16,7 @@ Command = Callable[..., None]
 
 INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True)
 OUTPUT = click.Path(dir_okay=False)
+FOLDER = click.Path(file_okay=False)
 
 
 def bundle(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -46,7 +47,9 @@ histories_option = click.option(
 )
 
 
-OUTPUTS = ("output", "rejects", "dropped", "usage", "batch_out")
+def images_option(text: str) -> Callable[[F], F]:
+    """`--images DIR`, with its help."""
+    return click.option("--images", type=click.Path(exists=True, file_okay=False), metavar="DIR", help=text)
 
 
 def keep_apart(ctx: click.Context) -> None:
@@ -56,19 +59,25 @@ def keep_apart(ctx: click.Context) -> None:
     take its place.
     """
     given = ctx.params
-    side = [
-        param.name
-        for param in ctx.command.params
-        if isinstance(param.type, click.Path) and param.name not in ("files", "before")
-    ]
+    paths = {str(param.name): param for param in ctx.command.params if isinstance(param.type, click.Path)}
+    outputs = {option: param.opts[-1] for option, param in paths.items() if param.type in (OUTPUT, FOLDER)}
     read = {
-        os.path.realpath(name) for option in side if option not in OUTPUTS for name in _listed(given.get(str(option)))
+        os.path.realpath(name)
+        for option in paths
+        if option not in ("files", "before", *outputs)
+        for name in _listed(given.get(option))
     }
     own = {os.path.realpath(name) for name in given["files"]}
     written: set[str] = set()
-    for option in OUTPUTS:
+    for option in sorted(outputs, key="output".__ne__):  # stdout is an output too
         name = given.get(option) or ("-" if option == "output" else None)
         if name is None or (name != "-" and os.path.exists(name) and not os.path.isfile(name)):
+            if (
+                name
+                and os.path.isdir(name)
+                and any(one.startswith(os.path.realpath(name) + os.sep) for one in own | read)
+            ):
+                raise click.UsageError(f"{name}: holds what is read; write to another folder")
             continue  # a device, a pipe
         path = "-" if name == "-" else os.path.realpath(name)
         if path in written:
@@ -76,7 +85,7 @@ def keep_apart(ctx: click.Context) -> None:
                 "two outputs can't both go to stdout" if path == "-" else f"{name}: two outputs can't be one file"
             )
         if path in read or (option not in ("output", "rejects") and path in own):
-            raise click.UsageError(f"{name}: --{option.replace('_', '-')} would write over what is read")
+            raise click.UsageError(f"{name}: {outputs[option]} would write over what is read")
         if f"{path}.part" in own | read:
             raise click.UsageError(f"{path}.part is where {name} is written: rename that input")
         written.add(path)
@@ -87,9 +96,12 @@ def _listed(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, tuple) else [str(value)] if value else []
 
 
+FILES = click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]...")
+TO_FILE = click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all.")
+TO_FOLDER = click.option(
+    "-o", "--output", type=FOLDER, required=True, help="The folder to make; complete or not at all."
+)
 _STREAM = (
-    click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]..."),
-    click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all."),
     click.option("--rejects", type=OUTPUT, help="Put broken records here and go on (exit status 3)."),
     click.option("--limit", type=click.IntRange(min=0), help="Read only this many records."),
     config_option,
@@ -99,8 +111,13 @@ _STREAM = (
 _DROPPED = click.option("--dropped", type=OUTPUT, help="Put what is left out on purpose here, with the reasons.")
 
 
-def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
-    """Give the command a `pipe`, made from [FILE]... -o --rejects --limit --progress -q (and --dropped)."""
+def stream_options(
+    *, drops: bool = False, files: Callable[[Any], Any] = FILES, to: Callable[[Any], Any] = TO_FILE
+) -> Callable[[Command], Command]:
+    """Give the command a `pipe`, made from [FILE]... -o --rejects --limit --progress -q (and --dropped).
+
+    files: another argument in the place of [FILE]...; to: TO_FOLDER where the output is a folder (`pipe.output`).
+    """
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
@@ -119,7 +136,7 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
             keep_apart(ctx)
             pipe = Pipe(
-                stage=str(ctx.info_name),
+                stage=_title(ctx),
                 files=files,
                 output=output,
                 rejects=rejects,
@@ -130,8 +147,16 @@ def stream_options(*, drops: bool = False) -> Callable[[Command], Command]:
             )
             function(pipe=pipe, **rest)
 
-        options = (*_STREAM[:3], _DROPPED, *_STREAM[3:]) if drops else _STREAM
-        made: Command = bundle(*options)(with_pipe)
+        made: Command = bundle(files, to, _STREAM[0], *([_DROPPED] if drops else []), *_STREAM[1:])(with_pipe)
         return made
 
     return decorate
+
+
+def _title(ctx: click.Context) -> str:
+    """The command as users type it: "judge", "import personamem-v2"."""
+    names = [str(ctx.info_name)]
+    while ctx.parent and ctx.parent.parent:
+        ctx = ctx.parent
+        names.insert(0, str(ctx.info_name))
+    return " ".join(names)

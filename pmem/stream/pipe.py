@@ -1,19 +1,22 @@
 """The pipe of a command: it reads, checks, runs the stage's function, checks again, writes, and says what happened."""
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
 
 from pmem import check, errors
 from pmem.errors import Deferred, InputError, PmemError, RecordError
+from pmem.stream.folder import Folder
 from pmem.stream.interrupts import two_at_most, unbroken
 from pmem.stream.made import Group, Made, Outcome, as_line, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
-from pmem.stream.sink import Sink, Unwritten
-from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
+from pmem.stream.sink import Sink, Spool, Unwritten
+from pmem.stream.source import CHUNK, Chunks, Entry, Reader, Record, Torn
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
 
@@ -33,11 +36,13 @@ class Pipe:
     """One command's run over its input. Made by `stream_options`.
 
     attached: models and files, closed and reported at the end; notes: what else the summary line says; closing: text
-    before it; usage: a file for `used`, the records of what was asked of each model; batch_out: a file for calls that
-    are left for another time; later: records that need some of these; plan: where it is set, nothing is written but
-    what it says at the end, of a run without calls; shape: how `run` writes a record; epilogue: what it writes after
-    the last; most_bytes: of records in work, where they are large and stay long; exhausted: whether all input has been
-    read.
+    before it; ending: what remains to be done once all records are through, before outputs are complete (not where some
+    are left for later, nor under a plan); usage: a file for `used`, the records of what was asked of each model;
+    batch_out: a file for calls that are left for another time; later: records that need some of these; plan: where it
+    is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
+    where a command makes files; others: outputs beside it; shape: how `run` writes a record;
+    epilogue: what it writes after the last; most_bytes: of records in work, where they are large and stay long;
+    exhausted: whether all input has been read.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Pipe:
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None
+        self.ending: Callable[[], None] | None = None
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
@@ -69,6 +75,9 @@ class Pipe:
         self.most_bytes: int | None = None
         self.exhausted = False
         self.batch_out: str | None = None
+        self.folder: Folder | None = None
+        self.others: list[Sink] = []
+        self.spool: Spool | None = None
         self.later = 0
         self.counts = {"in": 0, "out": 0, "dropped": 0, "rejected": 0}
 
@@ -105,13 +114,29 @@ class Pipe:
         self._start(reads.split(), None)
         self._drive(lambda batches: grouped(batches, key), one, writes)
 
-    def sift(self, keep: Callable[[Record], str | None], *, reads: str) -> None:
-        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives."""
+    def sift(
+        self,
+        keep: Callable[[Record], str | None],
+        *,
+        reads: str,
+        again: Callable[[bytes], bytes | str] | None = None,
+    ) -> None:
+        """Pass on, byte for byte, each record for which `keep` gives None; drop the others for the reason it gives.
+
+        again: asked about each kept line, in their order, once all have been read: the line to pass on, or a reason.
+        """
         self._start([reads], None)
         try:
-            with two_at_most():
+            with two_at_most(), Spool() if again else nullcontext() as self.spool:
                 for file, number, lines in self._batches():
                     self._sift_batch(file, number, lines, keep)
+                for line in self.spool or ():
+                    assert again
+                    made = again(line)
+                    if isinstance(made, str):
+                        self._drop(orjson.loads(line), made)
+                    else:
+                        self.out.write(made + b"\n")
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -151,8 +176,116 @@ class Pipe:
     def _pass_on(self, lines: list[bytes]) -> None:
         with unbroken():
             if lines:
-                self.out.write(b"\n".join(lines) + b"\n", len(lines))
+                (self.spool or self.out).write(b"\n".join(lines) + b"\n", len(lines))
             self.out.flush()
+
+    def run_twice(
+        self, look: Callable[[Record], None], decide: Callable[[], Callable[[Record], Record | str]], *, reads: str
+    ) -> None:
+        """Show each record to `look`, then make each into what goes out, or drop it for the reason given.
+
+        decide: called once all have been seen, for what makes them. Between the two ways the records lie in a
+        temporary file. `look` may refuse a record (RecordError).
+        """
+        import tempfile
+
+        self._start([reads], None)
+        try:
+            with two_at_most(), tempfile.TemporaryFile() as seen:
+                for entry in (entry for batch in self._entries() for entry in batch):
+                    self._look(entry, look, seen)
+                seen.seek(0)
+                make = decide()
+                while lines := seen.readlines(CHUNK):
+                    self._make_batch(lines, make)
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _make_batch(self, lines: list[bytes], make: Callable[[Record], Record | str]) -> None:
+        """Write what `make` makes of the records of some lines."""
+        kept = []
+        for record in map(orjson.loads, lines):
+            made = make(record)
+            if isinstance(made, str):
+                self._drop(record, made)
+            else:
+                kept.append(orjson.dumps(made))
+        self._pass_on(kept)
+        self.bar.advance(len(lines))
+
+    def _look(self, entry: Entry | Torn, look: Callable[[Record], None], seen: IO[bytes]) -> None:
+        """Show a record and put it by, or reject it."""
+        if isinstance(entry, Torn):
+            self._reject(entry.entry, entry.fault)
+            return
+        try:
+            look(entry.record)
+        except RecordError as fault:
+            self._reject(entry, fault)
+            return
+        seen.write(orjson.dumps(entry.record, option=NEWLINE))
+
+    def also(self, path: str) -> Sink:
+        """One more file to write, which comes to be with the others when all is done."""
+        self.others.append(self._sink(path))
+        return self.others[-1]
+
+    def take(self, entries: Iterable[Entry | Torn], make: Callable[[Entry], Made], *, writes: str) -> None:
+        """Map what a reader of another format yields (parsed items with their places) through `make`, in order."""
+        self._start([], None)
+        valid = check.validator(writes)
+        try:
+            with two_at_most():
+                for entry in itertools.islice(entries, self.limit):
+                    self.counts["in"] += 1
+                    self._write(self._taken(entry, make, writes, valid))
+                    self.out.flush()
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _taken(
+        self, entry: Entry | Torn, make: Callable[[Entry], Made], writes: str, valid: Callable[[Any], bool]
+    ) -> Outcome:
+        if isinstance(entry, Torn):
+            return Outcome(rejected=[(entry.entry, entry.fault, None)])
+        try:
+            return outcome(make(entry), [entry], self.stage, writes, valid)
+        except RecordError as fault:
+            return Outcome(rejected=[(entry, fault, None)])
+
+    def beside(self, path: str, kind: str) -> Callable[[Record], None]:
+        """How to write records of another type to a file of their own, complete or not at all like the output."""
+        sink = self.also(path)
+        self.notes.append(lambda: f"{sink.count:,} {kind} record{'s' * (sink.count != 1)} to {path}")
+        return lambda record: sink.write(orjson.dumps(record, option=NEWLINE))
+
+    def fill(self, folder: Folder, put: Callable[[Record], None], end: Callable[[], None], *, reads: str) -> None:
+        """Hand every record to `put`, which writes it into the folder; then `end`, and the folder is whole."""
+        self.folder = folder
+        self._start(reads.split(), None)
+        try:
+            with two_at_most():
+                for batch in self._entries():
+                    for entry in batch:
+                        self._put(entry, put)
+                        self.bar.advance()
+                end()
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _put(self, entry: Entry | Torn, put: Callable[[Record], None]) -> None:
+        if isinstance(entry, Torn):
+            self._reject(entry.entry, entry.fault)
+            return
+        try:
+            put(entry.record)
+        except RecordError as fault:
+            self._reject(entry, fault)
+        else:
+            self.out.count += 1
 
     def records(self, *, reads: str) -> Iterator[Record]:
         """The checked records, one by one, for a command that ends with `print`: tables, pages."""
@@ -195,10 +328,14 @@ class Pipe:
 
     def print(self, text: str) -> None:
         """Write text (if there is any) instead of records, and end the run."""
-        del self.counts["out"]
+        self.say(text)
+        self._finish()
+
+    def say(self, text: str) -> None:
+        """Write text, if there is any, instead of records."""
+        self.counts.pop("out", None)
         if text:
             self.out.write(text.encode() + b"\n")
-        self._finish()
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -206,7 +343,7 @@ class Pipe:
         self.began = time.perf_counter()
         self.reader = Reader(tuple(reads), parse)
         self.chunks = Chunks(self.files)
-        self.out = self._sink(self.output)
+        self.out = self.folder or self._sink(self.output)
         self.rejected = self._sink(self.rejects) if self.rejects else None
         self.left_out = self._sink(self.dropped) if self.dropped else None
         self.told = self._sink(self.usage) if self.usage else None
@@ -255,7 +392,10 @@ class Pipe:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         try:
-            asyncio.run(self._pump(arrange, make, writes))
+            with asyncio.Runner() as runner:
+                with unbroken():  # a loop that is half made can't be closed
+                    runner.get_loop()
+                runner.run(self._pump(arrange, make, writes))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -364,6 +504,8 @@ class Pipe:
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        if self.ending and not (self.later or self.plan):
+            self.ending()
         for sink in self._sinks():
             if self.later and sink is not self.calls:
                 sink.leave()  # complete or not at all
@@ -402,7 +544,7 @@ class Pipe:
         raise fault
 
     def _sinks(self) -> Iterable[Sink]:
-        return [sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink]
+        return [*self.others, *(sink for sink in (self.out, self.rejected, self.left_out, self.calls) if sink)]
 
     def _say_summary(self, begin: str = "") -> None:
         self.bar.close()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from pmem.errors import OutputError
@@ -101,6 +102,34 @@ class Sink:
             return fault
         where = str(self.part) if self.path else self._name
         return OutputError(f"{where}: can't be written: {fault.strerror}")
+
+
+class Spool:
+    """Lines put aside in a file without a name, to be read again."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, lines: bytes, _count: int = 1) -> None:
+        """Put whole lines aside."""
+        try:
+            self._file.write(lines)
+        except OSError as fault:
+            raise OutputError(f"the folder for temporary files can't be written: {fault.strerror}") from None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The lines from the first, without their newline."""
+        self._file.seek(0)
+        for line in self._file:
+            yield line.removesuffix(b"\n")
 
 
 class Unwritten(Sink):
