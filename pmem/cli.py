@@ -22,6 +22,7 @@ COMMANDS = {
     "judge": "Vote on each question: does it pass every check?",
     "filter": "Keep the questions that pass every check.",
     "eval": "Ask a model the questions; score its answers.",
+    "memdump": "Histories to memories: what chats reveal about a user.",
     "split": "Divide questions into splits by persona.",
     "show": "Render records for reading.",
     "schema": "Print the JSON Schema of a record type.",
@@ -33,6 +34,8 @@ COMMANDS = {
     "export": "Write records in other people's layouts.",
     "compare": "Compare runs on the same questions.",
     "report": "Results as one page to look through in a browser.",
+    "memlog": "The history of a memory: what came, changed, went.",
+    "chat": "Answer one message with a memory in view.",
     "cache": "List, count, prune or share the stored replies.",
 }
 """Command -> its one line of help: a table, since importing every stage would make `--help` slow. A test holds that

@@ -368,17 +368,39 @@ class Result(TypedDict):
     provenance: Provenance
 
 
+class Evidence(TypedDict):
+    """Messages of one history."""
+
+    history_id: str
+    messages: list[int]
+
+
 class Entry(TypedDict):
-    """One statement of a memory. Chunk numbers start at 1; `evidence`: indices of the history's messages."""
+    """One statement of a memory. Chunk numbers start at 1; `evidence`: indices of the history's messages, `earlier`:
+    of those that earlier runs read; `edited`: a person wrote it."""
 
     text: str
     since_chunk: int
     changed_chunk: int
     evidence: list[int]
+    earlier: NotRequired[list[Evidence]]
+    edited: NotRequired[bool]
+
+
+# "from" is no name in Python
+Change = TypedDict("Change", {"from": str, "to": str})
+
+
+class Edits(TypedDict):
+    """What a person did to a memory."""
+
+    came: list[str]
+    changed: list[Change]
+    went: list[str]
 
 
 class Memory(TypedDict):
-    """What is remembered of a user after chunk `chunk` (from 1) of `chunks`."""
+    """What is remembered of a user after chunk `chunk` (from 1) of `chunks`. `read`: digests of the chats read."""
 
     type: Literal["memory"]
     id: str
@@ -392,6 +414,8 @@ class Memory(TypedDict):
     previous_id: str | None
     edited: bool
     entries: list[Entry]
+    edits: NotRequired[Edits]
+    read: NotRequired[list[str]]
     labels: NotRequired[Labels]
     provenance: Provenance
 

@@ -15,6 +15,8 @@ MESSAGE_OVERHEAD = 4
 """Tokens that a chat format adds to each message (role and delimiters): a fixed count, so that budgets mean the same
 whatever model reads the history."""
 
+AT_ONCE = 500_000
+"""Characters that are encoded at once: bpe-openai refuses a million. A longer text may count a token more at seams."""
 BUILT_IN = ("o200k_base", "cl100k_base")
 
 
@@ -31,8 +33,14 @@ class _BuiltIn:
         import bpe_openai
 
         encoding = bpe_openai.get_encoding(name)
-        self.encode = encoding.encode_ordinary  # text that looks like a special token is text
+        self._encode = encoding.encode_ordinary  # text that looks like a special token is text
         self.decode = encoding.decode
+
+    def encode(self, text: str) -> list[int]:
+        if len(text) <= AT_ONCE:
+            return list(self._encode(text))
+        parts = (text[start : start + AT_ONCE] for start in range(0, len(text), AT_ONCE))
+        return [token for part in parts for token in self._encode(part)]
 
 
 class _HuggingFace:

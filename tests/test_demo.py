@@ -40,6 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
     pmem qa histories.jsonl -m recorded:demo --seed 997 -o questions.jsonl -q
     pmem judge questions.jsonl -m recorded:demo --seed 997 -o judged.jsonl -q
     pmem filter judged.jsonl -o kept.jsonl -q
+    head -1 histories.jsonl | pmem memdump -m recorded:demo --seed 997 --chunk-tokens 2000 --trace -o memories.jsonl -q
     pmem eval kept.jsonl -m recorded:demo --seed 997 --context snippet --context none -o results.jsonl -q \\
       --images {DEMO}/images --images-as-text
     """
@@ -105,6 +106,19 @@ def test_gold_letters_are_spread(made: dict[str, list[Record]]) -> None:
     assert len({q["gold"] for q in made["questions"]}) == 4
 
 
+def test_the_memory_is_of_its_person(made: dict[str, list[Record]]) -> None:
+    """What the persona likes now, not what was before, what others like or what is to be forgotten."""
+    first, _, last = made["memories"]
+    assert "thrash" in first["text"] and "Listens to spoken history" in last["text"]
+    assert "Listens to loud" not in last["text"] and not last["trimmed"]
+    own, others = last["text"].split("## Other people's")
+    assert "dark chocolate" in others and "dark chocolate" not in own and "thunderstorms" not in own
+    assert "letters" not in last["text"] and "grief" not in last["text"] and "her father" in others
+    secrets = [secret["value"] for secret in made["personas"][0]["secrets"]]
+    assert secrets and not any(secret in last["text"] for secret in secrets)
+    assert all(entry["evidence"] for entry in last["entries"])
+
+
 def test_filler_is_sound(made: dict[str, list[Record]]) -> None:
     histories = made["histories"]
     assert all(history["filler_tokens"] > 0 and history["tokens"] <= 6000 for history in histories)
@@ -122,6 +136,6 @@ def test_answers_are_unique_and_tied_to_their_prompts() -> None:
 
     calls = [line["call"] for line in lines_of(DEMO / "recorded.jsonl")]
     assert len(calls) == len(set(calls))
-    assert {call.split("/")[0] for call in calls} == {"personas", "converse", "qa", "judge", "eval"}
+    assert {call.split("/")[0] for call in calls} == {"personas", "converse", "qa", "judge", "eval", "memdump"}
     with pytest.raises(Exception, match="prompt has changed"):
         asyncio.run(RecordedBackend("demo").complete(Request([{"role": "user", "content": "other"}], call=calls[0])))

@@ -30,7 +30,7 @@ from tests.record import lines_of
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = ("stdout", "stderr", "status", "out")
 JOBS = ("1", "4", "64")
-STAGES = ("personas", "converse", "qa", "judge", "eval")
+STAGES = ("personas", "converse", "qa", "judge", "eval", "memdump", "chat")
 """The commands that ask a model."""
 
 Files = dict[str, str]

@@ -17,7 +17,7 @@ LEVELS = (
     ("stages",),
     ("models",),
     ("audit", "dataset", "evaluation", "formats", "report"),
-    ("reward",),
+    ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
     ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "images", "private", "records", "turns"),
 )
@@ -85,6 +85,12 @@ def test_imports_go_down(path: Path) -> None:
             assert LEVEL[other] == LEVEL[own]
         else:
             assert LEVEL[other] > LEVEL[own], f"{own} imports {name}"
+
+
+def test_the_memory_knows_no_backend() -> None:
+    """The same loop runs in commands and in training."""
+    for path in (PACKAGE / "memory").glob("*.py"):
+        assert not {name for name in imported(path) if name.startswith(("pmem.backends", "pmem.stream", "torch"))}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

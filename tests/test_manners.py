@@ -31,23 +31,21 @@ from tests.command import (
 )
 from tests.stub import Stub
 
+ROOT = Path(__file__).parent.parent
 KEPT = [question(n) for n in range(5)]
 DROPPED = [question(n, passes=False) for n in range(5, 8)]
 MIXED = lines([KEPT[0], DROPPED[0], *KEPT[1:4], *DROPPED[1:], KEPT[4]])
 TORN = b'{"type":"qa","id":'
-READERS = [name for name in COMMANDS if name not in ("schema", "import", "export", "cache")]
-ASKING = ("personas", "converse", "qa", "judge", "eval")
+READERS = [name for name in COMMANDS if name not in ("schema", "import", "export", "cache", "memlog")]
+ASKING = ("personas", "converse", "qa", "judge", "eval", "memdump", "chat")
 
 
 def needs(command: str) -> list[str]:
     """The options that a command can't do without."""
     if command == "annotate":
         return ["--sheet", "sheets"]
-    return (
-        ["-m", "recorded:none.jsonl", *(["--context", "none"] if command == "eval" else [])]
-        if command in ASKING
-        else []
-    )
+    more = {"eval": ["--context", "none"], "chat": ["--memory", str(ROOT / "README.md")]}
+    return ["-m", "recorded:none.jsonl", *more.get(command, [])] if command in ASKING else []
 
 
 # ---- files come to be when all is done ---------------------------------------------------------------------------

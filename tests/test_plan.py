@@ -331,7 +331,7 @@ def test_assumed_sizes_are_those_of_the_demo() -> None:
     titles = {
         "converse": "conversation", "judge": "verdict", "eval": "mcq", "personas/profile": "profile",
         "personas/updates": "updates", "personas/check": "verdicts", "personas": "preferences", "qa/query": "query",
-        "qa/options": "options", "judge/blind": "choice",
+        "qa/options": "options", "judge/blind": "choice", "memdump": "update",
     }  # fmt: skip
     replies: dict[str, list[Any]] = {}
     for line in (ROOT / "pmem" / "demo" / "recorded.jsonl").read_bytes().splitlines():

@@ -58,3 +58,8 @@ def test_a_folder_without_tokenizer_is_one_line(tmp_path: object) -> None:
     with pytest.raises(PmemError, match="no tokenizer") as caught:
         tokens.tokenizer(str(tmp_path))
     assert "\n" not in caught.value.message
+
+
+def test_a_text_of_any_length_can_be_counted() -> None:
+    """bpe-openai refuses a million characters."""
+    assert tokens.count("one " * 500_000) == pytest.approx(500_000, abs=10)

@@ -46,11 +46,12 @@ class NoValidReply(ModelError):
 
 
 class Reply(NamedTuple):
-    """A reply that passed its checks. `parsed` is the JSON value where a schema was given."""
+    """A reply that passed its checks. `parsed` is the JSON value where a schema was given; finish: as in Completion."""
 
     text: str
     parsed: Any
     usage: Usage
+    finish: str = "stop"
 
 
 class _Form(NamedTuple):
@@ -137,7 +138,7 @@ class Model:
                 before = f" (the reply before it was invalid: {why})" if why else ""
                 raise ModelError(fault.message + before, call=request.call, reason=fault.reason) from None
             try:
-                return Reply(completion.text, _parsed(completion, form, accept), completion.usage)
+                return Reply(completion.text, _parsed(completion, form, accept), completion.usage, completion.finish)
             except Invalid as fault:
                 why = str(fault)
                 self.tally.invalid += 1

@@ -61,7 +61,19 @@ def bytes_of(item: Any) -> int:
     return OBJECTS * sum(len(entry.line) for entry in entries)
 
 
-def outcome(made: Made, entries: list[Entry], stage: str, writes: str, valid: Callable[[Any], bool]) -> Outcome:
+def as_line(record: Record) -> bytes:
+    """A record as it is written: one line of JSON."""
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def outcome(
+    made: Made,
+    entries: list[Entry],
+    stage: str,
+    writes: str,
+    valid: Callable[[Any], bool],
+    shape: Callable[[Record], bytes] = as_line,
+) -> Outcome:
     """What to write for `entries`; they are rejected whole if the stage made something against its own schema."""
     for record in made.records:
         if not valid(record):
@@ -69,7 +81,7 @@ def outcome(made: Made, entries: list[Entry], stage: str, writes: str, valid: Ca
             message = f"{stage} made an invalid {writes} record: {fault.message}"
             error = RecordError(message, reason="internal", pointer=fault.pointer)
             return Outcome(rejected=[(entry, error, None) for entry in entries])
-    lines = b"".join([orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in made.records])
+    lines = b"".join([shape(record) for record in made.records])
     failed = [failure.item for failure in made.failures]
     rejected: list[Rejected] = [(entry, made.failures[0].fault, failed) for entry in entries] if failed else []
     return Outcome(lines, len(made.records), made.dropped, rejected)

@@ -55,7 +55,8 @@ def images_option(text: str) -> Callable[[F], F]:
 def keep_apart(ctx: click.Context) -> None:
     """Usage error if two outputs are one file, or if one is to be written where an input stands.
 
-    -o and --rejects may name the command's own FILE: all of it has been read when they take its place.
+    -o and --rejects may name the command's own FILE, and -o what --previous names: all of it has been read when they
+    take its place.
     """
     given = ctx.params
     paths = {str(param.name): param for param in ctx.command.params if isinstance(param.type, click.Path)}
@@ -63,7 +64,7 @@ def keep_apart(ctx: click.Context) -> None:
     read = {
         os.path.realpath(name)
         for option in paths
-        if option not in ("files", *outputs)
+        if option not in ("files", "before", *outputs)
         for name in _listed(given.get(option))
     }
     own = {os.path.realpath(name) for name in given["files"]}

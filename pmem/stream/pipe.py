@@ -13,7 +13,7 @@ from pmem import check, errors
 from pmem.errors import Deferred, InputError, PmemError, RecordError
 from pmem.stream.folder import Folder
 from pmem.stream.interrupts import two_at_most, unbroken
-from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
+from pmem.stream.made import Group, Made, Outcome, as_line, bytes_of, grouped, outcome
 from pmem.stream.progress import Progress, seconds
 from pmem.stream.sink import Sink, Spool, Unwritten
 from pmem.stream.source import CHUNK, Chunks, Entry, Reader, Record, Torn
@@ -40,7 +40,9 @@ class Pipe:
     are left for later, nor under a plan); usage: a file for `used`, the records of what was asked of each model;
     batch_out: a file for calls that are left for another time; later: records that need some of these; plan: where it
     is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
-    where a command makes files; others: outputs beside it.
+    where a command makes files; others: outputs beside it; shape: how `run` writes a record;
+    epilogue: what it writes after the last; most_bytes: of records in work, where they are large and stay long;
+    exhausted: whether all input has been read.
     """
 
     def __init__(
@@ -68,6 +70,10 @@ class Pipe:
         self.usage: str | None = None
         self.used: list[Callable[[], Record]] = []
         self.plan: Callable[[], str] | None = None
+        self.shape: Callable[[Record], bytes] = as_line
+        self.epilogue: Callable[[], Iterable[Record]] = tuple
+        self.most_bytes: int | None = None
+        self.exhausted = False
         self.batch_out: str | None = None
         self.folder: Folder | None = None
         self.others: list[Sink] = []
@@ -291,6 +297,35 @@ class Pipe:
                 else:
                     yield entry.record
 
+    def answer(self, make: Callable[[str], Awaitable[str]]) -> None:
+        """Map all input, as one text, to one text; nothing comes of nothing."""
+        import asyncio
+
+        async def run() -> str:
+            try:
+                lines = [line for _, _, lines in self._batches() for line in lines]
+                text = b"\n".join(lines).decode("utf-8", "replace").strip()
+                return await make(text) if text else ""
+            except Deferred:
+                self.later += 1
+                return ""
+            except RecordError as fault:
+                raise PmemError(f"{self.stage}: {fault}") from None
+            finally:
+                for one in self.attached:
+                    await one.close()
+
+        self._start([], None)
+        del self.counts["in"], self.counts["out"]
+        try:
+            with two_at_most():
+                said = asyncio.run(run())
+            if said:
+                self.out.write(said.encode() + b"\n")
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
     def print(self, text: str) -> None:
         """Write text (if there is any) instead of records, and end the run."""
         self.say(text)
@@ -347,6 +382,7 @@ class Pipe:
             batch = list(self.reader.entries(file, number, lines))
             self.counts["in"] += len(batch)
             yield batch
+        self.exhausted = True
 
     def _drive(
         self,
@@ -388,7 +424,8 @@ class Pipe:
                 if isinstance(item, Torn):
                     raise item.fault
                 made = await make(item)
-                return outcome(made if isinstance(made, Made) else Made([made]), entries, self.stage, writes, valid)
+                made = made if isinstance(made, Made) else Made([made])
+                return outcome(made, entries, self.stage, writes, valid, self.shape)
             except Deferred:
                 return Outcome(later=True)
             except RecordError as fault:
@@ -397,13 +434,21 @@ class Pipe:
 
         source = (from_thread if self.chunks.blocking else directly)(self._entries())
         window = in_order(
-            arrange(source), attempt, 2 * self.jobs, self.out.flush, weigh=bytes_of, weigh_result=Outcome.weight
+            arrange(source),
+            attempt,
+            2 * self.jobs,
+            self.out.flush,
+            weigh=bytes_of,
+            weigh_result=Outcome.weight,
+            most_bytes=self.most_bytes,
         )
         with two_at_most():
             try:
                 async with aclosing(window) as done:
                     async for result in done:
                         self._write(result)
+                for record in () if self.plan or self.later else self.epilogue():
+                    self.out.write(self.shape(record))
             finally:
                 for one in self.attached:
                     await one.close()
@@ -523,5 +568,5 @@ class Pipe:
         shown += [f"{self.counts[key]:,} {key}" for key in ("dropped", "rejected") if self.counts[key]]
         shown += [f"{self.later:,} left for later"] if self.later else []
         said = [model.report() for model in self.attached] + [note() for note in self.notes]
-        parts = [", ".join(shown), *(text for text in said if text)]
-        click.echo(f"pmem {self.stage}: {begin}{'; '.join(parts)}; {seconds(self.began)}", err=True)
+        parts = [text for text in (", ".join(shown), *said) if text]
+        click.echo(f"pmem {self.stage}: {begin}{'; '.join([*parts, seconds(self.began)])}", err=True)

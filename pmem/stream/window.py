@@ -28,15 +28,17 @@ async def in_order(
     *,
     weigh: Callable[[In], int] = lambda _item: 0,
     weigh_result: Callable[[Out], int] = lambda _result: 0,
+    most_bytes: int | None = None,
 ) -> AsyncGenerator[Out, None]:
     """Run `work` on every item, at most `window` of them unfinished at once; yield the results in input order.
 
     A slow item holds up nothing but the output: others go on being worked on until their finished results weigh
-    MOST_BYTES. weigh, weigh_result: bytes of an item in work and of its result. An exception of `work` is raised in its
-    turn; a PmemError, which stops the run, as soon as any item has it and what is ready has been yielded.
+    MOST_BYTES. weigh, weigh_result: bytes of an item in work and of its result; most_bytes: of items in work, if not
+    MOST_BYTES. An exception of `work` is raised in its turn; a PmemError, which stops the run, as soon as any item has
+    it and what is ready has been yielded.
     `before_waiting` is called whenever nothing is ready, for flushing.
     """
-    begun = _Begun(work, window, weigh, weigh_result)
+    begun = _Begun(work, window, weigh, weigh_result, most_bytes or MOST_BYTES)
     waiting: deque[In] = deque()
     fetch: asyncio.Task[list[In]] | None = None
     exhausted = False
@@ -81,9 +83,11 @@ class _Begun(Generic[In, Out]):
         window: int,
         weigh: Callable[[In], int],
         weigh_result: Callable[[Out], int],
+        most_bytes: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._work, self._window, self._weigh, self._weigh_result = work, window, weigh, weigh_result
+        self._most_bytes = most_bytes
         self.tasks: deque[asyncio.Task[Out]] = deque()
         self.more = False
         self.stopping: PmemError | None = None
@@ -93,7 +97,7 @@ class _Begun(Generic[In, Out]):
 
     def has_room(self) -> bool:
         """Whether another item may begin: one always may if none is unfinished."""
-        few = len(self._weights) < self._window and self._in_work < MOST_BYTES
+        few = len(self._weights) < self._window and self._in_work < self._most_bytes
         return (few or not self._weights) and self._held < MOST_BYTES
 
     def start(self, item: In) -> None:

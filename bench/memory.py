@@ -1,0 +1,135 @@
+"""`pmem memdump` over many users: is the server kept busy, does memory stay constant, is nothing lost by kill -9?
+
+python bench/memory.py [--users N] [--tokens N] [--jobs N] [--latency MS] [--kill] [--json FILE]
+
+Every user has a history of so many tokens, and a user's chunks follow each other: only different users' calls can be
+in flight together. The stub takes --latency for each and fills memories to the cap (memory_reply.py). `busy` is calls x
+latency over connections x time, from the first request to the last answer, the tail included, in which fewer users
+than connections are left. `peak` is the most resident memory of pmem; run it with more users to see that it stays.
+
+--kill: the run is killed (SIGKILL) half way and started again: the output must be the same, and no call may be made
+twice but those in flight.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import samples
+from cpu import PMEM, write_json
+from machine import heading, machine
+from watched import watched
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from pmem.tokens import count
+from tests.stub import Stub, running
+
+MESSAGE = 400
+"""Tokens of a message, about, as in published histories of 128k tokens."""
+
+
+def histories(users: int, tokens: int) -> Iterator[dict[str, Any]]:
+    """A history of about so many tokens for each user; no two hold the same messages."""
+    book = [f"{number} " + samples.words(MESSAGE * 3 // 4, samples.random.Random(number)) for number in range(400)]
+    sizes = [count(text) + 4 for text in book]
+    for user in range(users):
+        messages: list[dict[str, Any]] = []
+        size = 0
+        while size < tokens:
+            number = len(messages)
+            text = book[(user * 7 + number) % len(book)]
+            messages.append({"role": ("user", "assistant")[number % 2], "content": f"User {user}, {number}. {text}"})
+            size += sizes[(user * 7 + number) % len(book)] + 8
+        yield {
+            "type": "history",
+            "id": samples.id_of("h", user),
+            "persona_id": None,
+            "user_id": f"user-{user}",
+            "window": "128k",
+            "budget": None,
+            "tokenizer": "o200k_base",
+            "tokens": size,
+            "relevant_tokens": 0,
+            "filler_tokens": 0,
+            "persona": None,
+            "system": None,
+            "sessions": [],
+            "provenance": {"stage": "import", "pmem": "0.1.0"},
+            "messages": messages,
+        }
+
+
+def started(file: Path, folder: Path, url: str, jobs: int) -> "subprocess.Popen[bytes]":
+    """The command under test."""
+    model = ["-m", "openai:stub", "--base-url", url, "-j", str(jobs), "--cache", str(folder / "cache")]
+    command = [PMEM, "memdump", str(file), *model, "-o", str(folder / "out.jsonl")]
+    return subprocess.Popen(command, env=os.environ | {"OPENAI_API_KEY": "none"})
+
+
+def whole_run(file: Path, folder: Path, stub: Stub, jobs: int, latency: float) -> dict[str, Any]:
+    """Figures of an undisturbed run."""
+    folder.mkdir()
+    stub.reset()
+    began = time.perf_counter()
+    process = started(file, folder, stub.url, jobs)
+    seen = watched(process)
+    wall = time.perf_counter() - began
+    assert process.returncode == 0
+    counts = stub.counts()
+    return {
+        "calls": counts["requests"],
+        "seconds": wall,
+        "in flight at most": counts["in_flight_max"],
+        "busy": counts["requests"] * latency / 1000 / (jobs * wall),
+        "peak MiB": max(sample.peak for sample in seen),
+        "resident MiB at a quarter and at the end": [seen[len(seen) // 4].resident, seen[-2].resident],
+    }
+
+
+def killed(file: Path, folder: Path, stub: Stub, jobs: int, wanted: bytes, calls: int) -> dict[str, Any]:
+    """What a kill half way costs."""
+    folder.mkdir()
+    stub.reset()
+    process = started(file, folder, stub.url, jobs)
+    while stub.counts()["requests"] < calls // 2:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert started(file, folder, stub.url, jobs).wait() == 0
+    twice = stub.counts()["requests"] - calls
+    return {"same output": (folder / "out.jsonl").read_bytes() == wanted, "calls made twice": twice}
+
+
+def main() -> None:
+    """Read the options, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=128_000)
+    parser.add_argument("--jobs", type=int, default=64)
+    parser.add_argument("--latency", type=float, default=500)
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--json", help="write the figures there")
+    options = parser.parse_args()
+    found = machine()
+    print(heading(found))
+    reply = Path(__file__).with_name("memory_reply.py")
+    with tempfile.TemporaryDirectory() as name, running(latency=options.latency, reply=reply) as stub:
+        folder = Path(name)
+        file = samples.write(folder / "histories.jsonl", histories(options.users, options.tokens))
+        figures = whole_run(file, folder / "whole", stub, options.jobs, options.latency)
+        if options.kill:
+            wanted = (folder / "whole" / "out.jsonl").read_bytes()
+            figures |= killed(file, folder / "killed", stub, options.jobs, wanted, figures["calls"])
+    for key, value in figures.items():
+        print(f"{key:<42} {value:.3f}" if isinstance(value, float) else f"{key:<42} {value}")
+    write_json(options.json, {"machine": found, **vars(options), **figures})
+
+
+if __name__ == "__main__":
+    main()

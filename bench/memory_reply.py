@@ -1,0 +1,24 @@
+"""What a model says to `pmem memdump`, for benches: a memory full to the cap, of which each update changes a tenth."""
+
+import re
+from random import Random
+from typing import Any
+
+from tests.stub.words import sentence
+
+ENTRIES = 125
+"""Statements of about 16 tokens each: 2,000 tokens."""
+MEMORY = re.compile(r"<memory>\n(.*?)\n</memory>", re.DOTALL)
+
+
+def reply(body: dict[str, Any]) -> str | None:
+    """The memory of the prompt, with a tenth of its statements new and the first ten cited; full at once."""
+    prompt = body["messages"][-1]["content"]
+    found = MEMORY.search(prompt)
+    if not found:
+        return None
+    draw = Random(prompt)
+    kept = [line for line in found[1].splitlines() if line.startswith("- ")]
+    kept = [line for line in kept if draw.random() < 0.9][:ENTRIES]
+    new = [f"- {sentence(draw)} [{draw.randrange(1, 20)}]" for _ in range(ENTRIES - len(kept))]
+    return "\n".join([*kept, *new])

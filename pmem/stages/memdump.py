@@ -1,0 +1,174 @@
+"""`pmem memdump`: what chats reveal about each user, as a short text that is kept up to date."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pmem import tokens
+from pmem.backends.model import Model
+from pmem.memory.files import file_name, save
+from pmem.memory.loop import Form
+from pmem.memory.memories import Remembered, Setup, memories
+from pmem.memory.previous import Previous, previous
+from pmem.models import model_options
+from pmem.prompts import Prompts
+from pmem.stream.made import Made, as_line
+from pmem.stream.options import seed_option, stream_options
+from pmem.stream.pipe import Pipe
+from pmem.turns import turn
+
+Record = dict[str, Any]
+
+IN_WORK = 160 << 20
+"""Bytes of histories in work: a user's stays until the last chunk, and 64 of 128k tokens are to be in work at once."""
+
+LATER = 1 << 60
+"""Turns after those of all records: whoever waits since before goes first."""
+
+
+@click.command(
+    epilog="Examples: pmem memdump histories.jsonl -m openai:gpt-5 -o memories.jsonl; pmem memdump tonight.jsonl "
+    "-m openai:gpt-5 --previous memories --format md"
+)
+@stream_options()
+@model_options()
+@seed_option
+@click.option("--format", "shape", type=click.Choice(["jsonl", "md", "prompt"]), default="jsonl", show_default=True,
+              help="Records; pages to read and edit (see --into); or text for an assistant's prompt.")  # fmt: skip
+@click.option("--into", type=click.Path(file_okay=False), metavar="DIR",
+              help="Write USER.md and USER.json here, whatever --format says (for md: in memories).")  # fmt: skip
+@click.option("--previous", "before", type=click.Path(), metavar="FILE|DIR",
+              help="Go on from these memories, records or edited pages: read only what is new.")  # fmt: skip
+@click.option("--trace", is_flag=True, help="A record for each chunk instead of the last only (for `pmem memlog`).")
+@click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
+              help="Which of the two prompts to use.")  # fmt: skip
+@click.option("--evidence/--no-evidence", default=True, show_default=True,
+              help="Ask which messages each statement rests on.")  # fmt: skip
+@click.option("--redact", is_flag=True, help="Mask private details in what is sent to the model.")
+@click.option("--chunk-tokens", type=click.IntRange(min=100), default=5000, show_default=True,
+              help="Most tokens of chats read at once.")  # fmt: skip
+@click.option("--memory-tokens", type=click.IntRange(min=20), default=2048, show_default=True,
+              help="Most tokens of a memory.")  # fmt: skip
+@click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="What both are counted with.")
+def command(
+    pipe: Pipe,
+    model: Model,
+    prompts: Prompts,
+    seed: int,
+    shape: str,
+    into: str | None,
+    before: str | None,
+    trace: bool,
+    memory_style: str,
+    evidence: bool,
+    redact: bool,
+    chunk_tokens: int,
+    memory_tokens: int,
+    tokenizer: str,
+) -> None:
+    """Histories to memories: what chats reveal about a user.
+
+    The chats are read in chunks, in order; after each the memory is written anew, from that chunk and the memory
+    before it alone, without any question in view. Private details and what the user asks to forget don't stay in it,
+    whatever the model writes. One record for each history: the last memory.
+    """
+    if trace and shape != "jsonl":
+        raise click.UsageError("--trace gives records: not with --format md or prompt (--into DIR writes pages beside)")
+    tokens.tokenizer(tokenizer)
+    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
+    form = Form(prompts, count, memory_style, memory_tokens, evidence)
+    setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
+    folder = Path(into or "memories") if into or shape == "md" else None
+    if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
+        raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
+    past = previous(Path(before)) if before else None
+    dump = _Dump(pipe, model, setup, past, None if pipe.plan else folder, trace)
+    pipe.most_bytes = IN_WORK
+    shapes: dict[str, Callable[[Record], bytes]]
+    shapes = {"jsonl": as_line, "md": dump.page_name, "prompt": partial(_block, prompts)}
+    pipe.shape = shapes[shape]
+    if not pipe.plan:
+        pipe.notes.append(dump.note)
+    if dump.previous:
+        pipe.attached.append(dump.previous)
+        pipe.epilogue = dump.carried_over
+    pipe.run(dump.made, reads="history", writes="memory")
+
+
+class _Dump:
+    """One run: the previous memories, the folder of pages, and counts of what was noteworthy."""
+
+    def __init__(
+        self, pipe: Pipe, model: Model, setup: Setup, before: Previous | None, folder: Path | None, trace: bool
+    ) -> None:
+        self._pipe, self._model, self._setup, self._folder, self._trace = pipe, model, setup, folder, trace
+        self.previous = before
+        self._counts: Counter[str] = Counter()
+
+    async def made(self, history: Record, _items: list[str] | None) -> Made:
+        """The memories of a history's user: all, or the last."""
+        user_id = history["user_id"]
+        before = self.previous.of(user_id, history["id"]) if self.previous else None
+
+        async def ask(messages: list[Record], number: int, left: int) -> str:
+            if self._pipe.exhausted:  # who has most to read goes first, so that all end together; before, the oldest,
+                turn.set(LATER - left)  # so that users end one by one and new ones begin
+            reply = await self._model.chat(messages, call=f"memdump/{history['id']}/{number}", step="update")
+            whole = reply.finish != "length"
+            return reply.text if whole else reply.text.rpartition("\n")[0]  # no entry that was broken off
+
+        found: list[Record] = []
+        async for one in memories(history, before, ask, self._setup):
+            self._count(one)
+            found = [*found, one.record] if self._trace else [one.record]
+        for record in found:
+            record["chunks"] = found[-1]["chunk"]
+        if found and self._folder:
+            save(found[-1], self._folder)
+        if found and self.previous:
+            self.previous.written(user_id)
+        return Made(found)
+
+    def carried_over(self) -> Iterator[Record]:
+        """The previous memories of users that have no new one."""
+        for record in self.previous.others() if self.previous else ():
+            if self._folder:
+                save(record, self._folder)
+            yield record
+
+    def _count(self, one: Remembered) -> None:
+        counts = self._counts
+        counts["edited"] += one.record["edited"]
+        if one.step:
+            counts["chunks"] += 1
+            counts["trimmed"] += one.step.trimmed
+            counts["private"] += one.step.private
+            counts["forgotten"] += one.step.forgotten
+        counts["known"] += one.known
+
+    def note(self) -> str:
+        """For the summary line."""
+        counts = self._counts
+        said = [f"{counts['chunks']:,} chunks read, {counts['trimmed']:,} memories trimmed"]
+        told = (
+            ("known", "messages known already"),
+            ("edited", "edited by hand"),
+            ("private", "entries with private details left out"),
+            ("forgotten", "entries on what is to be forgotten left out"),
+        )
+        return ", ".join([*said, *(f"{counts[key]:,} {text}" for key, text in told if counts[key])])
+
+    def page_name(self, memory: Record) -> bytes:
+        """The path of a memory's page, as a line."""
+        assert self._folder
+        return f"{self._folder / file_name(memory['user_id'])}.md\n".encode()
+
+
+def _block(prompts: Prompts, memory: Record) -> bytes:
+    """A memory as a block for an assistant's prompt, ended by an empty line."""
+    return (prompts.render("memory/block", memory=memory["text"] or "(nothing yet)") + "\n\n").encode()
