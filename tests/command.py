@@ -52,6 +52,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests run in a shell's background; children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(
