@@ -68,6 +68,7 @@ def run(work: Path, jobs: str = "16", **variables: str) -> Files:
         "LANG": "C.UTF-8",
         "COLUMNS": "80",
         "JOBS": jobs,
+        "GOLDEN": str(GOLDEN),
     }
     done = subprocess.run(
         ["bash", "cmd"],

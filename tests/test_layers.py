@@ -19,7 +19,20 @@ LEVELS = (
     ("audit", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
-    ("check", "choices", "draws", "tokens", "fakes", "demographics", "errors", "images", "private", "records", "turns"),
+    (
+        "check",
+        "choices",
+        "columns",
+        "draws",
+        "tokens",
+        "fakes",
+        "demographics",
+        "errors",
+        "images",
+        "private",
+        "records",
+        "turns",
+    ),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (

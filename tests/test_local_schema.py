@@ -16,10 +16,10 @@ import pmem
 from pmem.backends import local_schema
 from pmem.backends.base import Completion, Request
 from pmem.backends.local import LocalBackend
-from pmem.dataset import conversations, implicitness, people, preferences, questions, votes
+from pmem.dataset import conversations, implicitness, people, preferences, questions
 from pmem.errors import BackendError, MissingExtra, ModelError
 from pmem.evaluation import mistakes
-from pmem.prompts.replies import VERDICT
+from pmem.prompts.replies import VERDICT, choice
 from tests import tiny_models
 
 HERE = all(map(importlib.util.find_spec, ("torch", "transformers", "llguidance")))
@@ -37,7 +37,7 @@ REPLIES: dict[str, list[dict[str, Any]]] = {  # how a stage writes its reply's s
     "_updates_reply(numbers)": [preferences._updates_reply((2, 7))],
     "_check_reply(len(preferences))": [preferences._check_reply(count) for count in (1, 12)],
     "_reply(plan.turns)": [conversations._reply(turns) for turns in (2, 6)],
-    "_choice(len(order))": [votes._choice(4)],
+    "choice(len(order))": [choice(4)],
 }
 ODD = {  # what no stage asks for today
     "type": "object",
@@ -111,7 +111,7 @@ def test_rows_with_and_without_a_schema_share_a_batch(backend: LocalBackend) -> 
         asked("a", max_tokens=40),
         asked("b", max_tokens=300, schema=VERDICT),
         asked("c " * 30, max_tokens=25, temperature=0.8, seed=4),
-        asked("d", max_tokens=300, schema=votes._choice(3), temperature=0.8, seed=5),
+        asked("d", max_tokens=300, schema=choice(3), temperature=0.8, seed=5),
         asked("a", max_tokens=300, schema=ODD),
     ]
     alone = [gathered(backend.complete(request))[0] for request in requests]

@@ -5,6 +5,8 @@ from typing import Any
 import pmem
 from pmem.audit.audit import ALL, Finding, Terms, conclusion
 from pmem.audit.measure import LEVEL
+from pmem.columns import aligned
+from pmem.stream.progress import counted
 
 MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "open"}
 
@@ -51,8 +53,7 @@ def text(found: dict[str, Any]) -> str:
     rows = [["", *cases], ["questions", *(f"{sizes[case]['questions']:,}" for case in cases)]]
     rows.append(["personas", *(f"{sizes[case]['personas']:,}" for case in cases)])
     rows += [[name, *(_cell(by_place[case, name]) for case in cases)] for name in strategies]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(cases) + 1)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned(rows)
     legend = (
         f"accuracy, and the most that it may be (one-sided 95%), in percent. pass: that is less than "
         f"{100 * found['margin']:g} points over chance."
@@ -84,7 +85,7 @@ def _said(found: dict[str, Any]) -> list[str]:
         lines.append(f"too few to judge by (each half needs {least}): {', '.join(few)}")
     open_ = sum(one["accuracy"] is not None for one in unsure)
     if open_:
-        lines.append(f"neither passed nor failed: {open_} measurement{'s' * (open_ != 1)}; more questions would decide")
+        lines.append(f"neither passed nor failed: {counted(open_, 'measurement')}; more questions would decide")
     if not found["findings"]:
         lines = ["no questions with options to audit"]
     return [*lines, f"verdict: {found['verdict']}"]

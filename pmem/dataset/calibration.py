@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from pmem.choices import LETTERS
+from pmem.columns import aligned
 from pmem.dataset.negatives import TARGETS, negatives
 from pmem.dataset.verdicts import CHECKS, LENGTH_RULE, fallen
 from pmem.dataset.votes import Setup, cast, judged
@@ -131,12 +132,10 @@ def text(found: dict[str, Any]) -> str:
             kappa = "-" if row["kappa"] is None else f"{row['kappa']:.2f}"
             about = [_shown(row["fails_unmodified"]), share, kappa] if first else ["", "", ""]
             rows.append([row["check"] if first else "", fault, _shown(rate), *about])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = (
         f"calibration: {found['questions_with_faults']:,} of {found['questions']:,} questions judged with faults, too"
     )
-    return "\n".join([head, *lines])
+    return "\n".join([head, *aligned(rows)])
 
 
 def _shown(rate: dict[str, Any] | None) -> str:

@@ -40,12 +40,10 @@ def targets(history: dict[str, Any]) -> list[Target]:
         if own_id in forgotten:
             sessions = [session["id"], forgotten[own_id]["id"]]
             found.append(Target(own_id, "forgotten", preference, None, None, sessions))
-        elif own_id in replaced:
-            pass  # asked about by what replaced it
-        elif previous:
+        elif previous and own_id not in replaced:  # else it is asked about by what replaced it
             sessions = [previous["id"], session["id"]]
             found.append(Target(own_id, "updated", preference, previous["preference"], None, sessions))
-        elif not preference["updates"]:
+        elif not preference["updates"] and own_id not in replaced:
             case = "own" if preference["owner"]["who"] == "self" else "other"
             found.append(Target(own_id, case, preference, None, None, [session["id"]]))
         for secret in session.get("secrets", []):

@@ -1,6 +1,5 @@
 """The six checks of a question (SYSTEM, section 3), each by several votes. `verdicts.py` decides by them."""
 
-from functools import cache
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, NoValidReply
@@ -8,7 +7,7 @@ from pmem.choices import LETTERS
 from pmem.dataset import wording
 from pmem.dataset.verdicts import BLIND_TRIES, CHECKS, LENGTH_RULE
 from pmem.prompts import Prompts, describe
-from pmem.prompts.replies import TEXT, VERDICT, closed, user
+from pmem.prompts.replies import VERDICT, choice, user
 from pmem.stream.made import together
 
 NEEDS = {
@@ -59,17 +58,12 @@ def _blind(qa: dict[str, Any]) -> list[list[int]]:
     return [[(place + turn) % count for place in range(count)] for turn in range(BLIND_TRIES)]
 
 
-@cache
-def _choice(count: int) -> dict[str, Any]:
-    return closed("choice", {"reason": TEXT, "choice": {"type": "string", "enum": list(LETTERS[:count])}})
-
-
 async def _blind_vote(qa: dict[str, Any], turn: int, order: list[int], setup: Setup) -> dict[str, Any]:
     shown = describe.options([qa["options"][place] for place in order])
     prompt = setup.prompts.render("judge/blind", query=qa["query"], options=shown)
     call = f"judge/{qa['id']}/blind"
     try:
-        reply = await setup.model.chat(user(prompt), call=call, n=turn, schema=_choice(len(order)))
+        reply = await setup.model.chat(user(prompt), call=call, n=turn, schema=choice(len(order)))
     except NoValidReply as fault:
         return _ballot_paper("blind", turn, setup, "unclear", None, fault.message)
     chosen = LETTERS[order[LETTERS.index(reply.parsed["choice"])]]

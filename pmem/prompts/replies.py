@@ -1,6 +1,9 @@
 """Reply schemas: small JSON Schemas that every structured-output server takes."""
 
+from functools import cache
 from typing import Any
+
+from pmem.choices import LETTERS
 
 TEXT = {"type": "string", "minLength": 1}
 
@@ -32,6 +35,12 @@ def listed(name: str, count: int | None, properties: dict[str, Any]) -> dict[str
 
 VERDICT = closed("verdict", {"reason": TEXT, "verdict": {"type": "string", "enum": ["pass", "fail"]}})
 """A judge's vote; the reason comes first, so that it is thought before the verdict is said."""
+
+
+@cache
+def choice(count: int) -> dict[str, Any]:
+    """The letter of one of so many options; the reason comes first here, too."""
+    return closed("choice", {"reason": TEXT, "choice": {"type": "string", "enum": list(LETTERS[:count])}})
 
 
 def user(prompt: str) -> list[dict[str, Any]]:

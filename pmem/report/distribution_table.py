@@ -4,8 +4,9 @@ from collections import Counter
 from typing import TypeVar
 
 from pmem.check import plain
-from pmem.report.columns import aligned
+from pmem.columns import aligned
 from pmem.report.distributions import By, Distributions, Section, Spread, ordered, ranked
+from pmem.stream.progress import counted
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def text(counted: Distributions, *, everything: bool = False) -> str:
 
 def _section(section: Section, most: int | None) -> str:
     people = len(section.personas)
-    of = f", of {people:,} persona{'s' * (people != 1)}" if people else ""
+    of = f", of {counted(people, 'persona')}" if people else ""
     lines = [f"{section.name}: {section.count:,}{of}"]
     if spreads := section.spreads():
         lines += ["", *_sizes(spreads)]

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from pmem.columns import aligned
+
 
 class Row(NamedTuple):
     """A line of a table. head: a line that begins a section."""
@@ -20,10 +22,7 @@ def text(columns: list[str], rows: list[Row]) -> str:
         lines.append([row.name if row.head or not inside else f"  {row.name}", *row.cells])
     count = len(columns) + 1
     lines = [[*line, *[""] * (count - len(line))] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(count)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines))
 
 
 def markdown(columns: list[str], rows: list[Row]) -> str:

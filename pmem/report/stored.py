@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 
 from pmem.backends.replies import Group, Tokens, decoded
-from pmem.report.columns import aligned
+from pmem.columns import aligned
 
 
 def table(groups: Iterable[Group]) -> str:

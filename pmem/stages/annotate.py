@@ -15,7 +15,7 @@ from pmem.report.annotation.sampling import Sample
 from pmem.report.annotation.sheets import as_csv, as_form, sheet
 from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.stream.progress import seconds
+from pmem.stream.progress import counted, seconds
 from pmem.stream.sink import Sink
 from pmem.stream.source import records
 
@@ -83,7 +83,7 @@ def command(
             made = sheet(chosen, people, name=path.stem, number=number, seed=seed)
             files[path] = (as_form if path.suffix.lower() == ".html" else as_csv)(made, delimiter)
     _write(files)
-    pipe.notes.append(lambda: f"{_counted(len(chosen), 'question')} for {_counted(annotators, 'annotator')}")
+    pipe.notes.append(lambda: f"{counted(len(chosen), 'question')} for {counted(annotators, 'annotator')}")
     pipe.notes.append(lambda: f"{without:,} without options left out" if without else "")
     pipe.print("\n".join(map(str, files)))
 
@@ -139,7 +139,7 @@ def _agree(pipe: Pipe, questions: str | None, *, as_data: bool) -> None:
     out.write(shown.encode() + b"\n")
     out.commit()
     if not pipe.quiet:
-        click.echo(f"pmem annotate: {_counted(len(sheets), 'sheet')} in; {seconds(began)}", err=True)
+        click.echo(f"pmem annotate: {counted(len(sheets), 'sheet')} in; {seconds(began)}", err=True)
 
 
 def _key(questions: str, sheet: Filled) -> Key:
@@ -154,7 +154,3 @@ def _key(questions: str, sheet: Filled) -> Key:
             f"{questions}: lacks {lacking[0]} of {sheet.file}" + f" and {len(lacking) - 1:,} more" * (len(lacking) > 1)
         )
     return key
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"

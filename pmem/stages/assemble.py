@@ -9,6 +9,7 @@ from pmem.report.depths import Depths
 from pmem.stream.made import Group, Made
 from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
+from pmem.stream.progress import counted
 from pmem.stream.source import records
 
 
@@ -64,15 +65,11 @@ def command(
 
     def note() -> str:
         full = f"windows {shown} full" if (shown := depths.filled()) else ""
-        left = f"{_some(conversations, 'conversation')} in {_some(chains, 'chain')} left out whole" if chains else ""
-        twice = f"{_some(pool.repeated, 'filler record')} came twice" if pool.repeated else ""
-        return ", ".join(part for part in (full, left, twice) if part)
+        out = f"{counted(conversations, 'conversation')} in {counted(chains, 'chain')} left out whole"
+        twice = f"{counted(pool.repeated, 'filler record')} came twice" if pool.repeated else ""
+        return ", ".join(part for part in (full, out if chains else "", twice) if part)
 
     pipe.notes.append(note)
     if histogram:
         pipe.closing = depths.histogram
     pipe.run_groups(make, key="persona_id", reads="conversation", writes="history")
-
-
-def _some(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from pmem.backends.model import Model
 from pmem.errors import NOT_PASSED
@@ -12,7 +11,6 @@ from pmem.prompts import Prompts
 from pmem.stream.made import Made
 from pmem.stream.options import OUTPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.stream.sink import Sink
 
 if TYPE_CHECKING:
     from pmem.audit.audit import Answers, Terms
@@ -115,9 +113,9 @@ async def _look(
     number = reading.corpus.add(qa)
     if model is None or first_half(persona_of(qa), seed, "audit"):
         return
-    from pmem.audit.blind import choice
+    from pmem.audit.blind import chosen
 
-    letter = await choice(qa, model, prompts)
+    letter = await chosen(qa, model, prompts)
     reading.replies[number] = (float(letter == qa["gold"]), float(letter in (qa["gold"], None)))
 
 
@@ -132,9 +130,7 @@ def _conclude(pipe: Pipe, reading: Reading, terms: "Terms", seed: int, path: str
     reading.verdict = found["verdict"]
     pipe.say(text(found))
     if path:
-        sink = Sink(path)
-        sink.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        sink.commit()
+        pipe.document(path, found)
 
 
 def _note(reading: Reading, read: str) -> str:

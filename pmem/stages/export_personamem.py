@@ -9,6 +9,7 @@ from pmem.formats.personamem_v2.writing import Writer
 from pmem.stream.folder import Folder
 from pmem.stream.options import INPUT, TO_FOLDER, stream_options
 from pmem.stream.pipe import Pipe
+from pmem.stream.progress import counted
 from pmem.stream.source import records
 
 
@@ -37,7 +38,7 @@ def command(pipe: Pipe, histories: str | None, personas: str | None, labels: str
         writer.histories(records((histories,), "history"), histories)
 
     def note() -> str:
-        left = [f"{name} ({count:,} question{'s' * (count != 1)})" for name, count in sorted(writer.left_out.items())]
+        left = [f"{name} ({counted(count, 'question')})" for name, count in sorted(writer.left_out.items())]
         return f"windows left out: {', '.join(left)}" if left else ""
 
     pipe.notes.append(note)

@@ -10,6 +10,7 @@ from pmem.formats.personamem_v2.rows import Importer
 from pmem.stream.config import OwnOption
 from pmem.stream.options import INPUT, OUTPUT, SOURCES, seed_option, stream_options
 from pmem.stream.pipe import Pipe
+from pmem.stream.progress import counted
 
 
 @click.command(
@@ -39,7 +40,7 @@ def command(pipe: Pipe, histories: str | None, personas: str | None, labels: str
 
     def note() -> str:
         missing = len(importer.missing)
-        return f"{missing:,} linked file{'s' * (missing != 1)} not found" if missing else ""
+        return f"{counted(missing, 'linked file')} not found" if missing else ""
 
     pipe.notes.append(note)
     pipe.take(layout.rows(pipe.files), importer, writes="qa")

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from pmem.backends.model import Model
 from pmem.dataset.votes import NEEDS, Setup, judged
@@ -13,7 +12,6 @@ from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.stream.options import OUTPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.stream.sink import Sink
 
 if TYPE_CHECKING:
     from pmem.dataset.calibration import Calibration
@@ -104,6 +102,4 @@ def _write(tried: "Calibration", pipe: Pipe, path: str | None) -> None:
     found = tried.document()
     pipe.closing = lambda: text(found)
     if path:
-        sink = Sink(path)
-        sink.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        sink.commit()
+        pipe.document(path, found)

@@ -9,7 +9,7 @@ import orjson
 
 from pmem import check, errors
 from pmem.stream.options import INPUT, config_option, quiet_option
-from pmem.stream.progress import seconds
+from pmem.stream.progress import counted, seconds
 from pmem.stream.source import Chunks, stdin_is_terminal
 
 
@@ -32,7 +32,7 @@ def command(files: tuple[str, ...], quiet: bool) -> None:
         faulty += _check_lines(file, number, lines, found)
     if not quiet:
         shown = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items())) or "no records"
-        click.echo(f"pmem validate: {shown}; {faulty:,} faulty line{'s' * (faulty != 1)}; {seconds(began)}", err=True)
+        click.echo(f"pmem validate: {shown}; {counted(faulty, 'faulty line')}; {seconds(began)}", err=True)
     if faulty:
         sys.exit(errors.STOPPED)
 

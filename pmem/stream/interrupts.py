@@ -2,11 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pmem.errors import INTERRUPTED
+
+T = TypeVar("T")
 
 
 def at_once(*_: object) -> NoReturn:
@@ -55,3 +57,13 @@ def unbroken() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if held:
             usual(signal.SIGINT, None)
+
+
+def in_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What the coroutine of `main` gives, in an event loop of its own; a Ctrl-C cancels it."""
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        with unbroken():  # a loop that is half made can't be closed
+            runner.get_loop()
+        return runner.run(main())

@@ -183,8 +183,10 @@ def _vouched(line: bytes) -> tuple[Any, int] | None:
         record = orjson.loads(line[:begin] + ANY)
     except orjson.JSONDecodeError:
         return None
+    if (said := record.get("messages_sha256")) is None:
+        return None
     messages = memoryview(line)[begin : line.rfind(b"}")]
-    return (record, begin) if hashlib.sha256(messages).hexdigest() == record.get("messages_sha256") else None
+    return (record, begin) if hashlib.sha256(messages).hexdigest() == said else None
 
 
 def _parsed(line: bytes) -> tuple[Any, int | None]:

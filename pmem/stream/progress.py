@@ -48,6 +48,11 @@ def _feeds_a_pipe() -> bool:
         return False
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something: "1 record", "2,000 records"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def seconds(since: float) -> str:
     """Time passed since a `time.perf_counter()` reading, for people."""
     return duration(time.perf_counter() - since)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from pmem.formats.hugging_face.columns import features
+from pmem.stream.progress import counted
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 KINDS = {"questions": "qa", "histories": "history", "personas": "persona"}
@@ -112,7 +113,7 @@ def _header(title: str, files: Files, counts: Counts) -> Record:
 
 def _contents(files: Files, counts: Counts) -> list[str]:
     asked = len({own_id for own_id, _ in counts.personas})
-    lines = [f"* `questions`: {counts.splits.total():,} of {asked:,} persona{'s' * (asked != 1)}"]
+    lines = [f"* `questions`: {counts.splits.total():,} of {counted(asked, 'persona')}"]
     for window, tokens in counts.windows.items():
         mean = sum(tokens) / len(tokens)
         lines.append(

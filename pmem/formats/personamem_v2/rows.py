@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pmem
 from pmem.choices import LETTERS
@@ -18,6 +18,7 @@ from pmem.stream.made import Made
 from pmem.stream.source import Entry
 
 Put = Callable[[dict[str, Any]], None]
+Found = TypeVar("Found")
 
 
 class Meant(NamedTuple):
@@ -60,35 +61,28 @@ class Importer:
 
     def _persona(self, row: Row, file: str) -> Known:
         own_id = personas.persona_id(row)
-        if own_id not in self._personas:
-            try:
-                path = self._linked(row["raw_persona_file"], file)
-                record = personas.persona(row, personas.block_of(path, row) if path else None, self._labels)
-                self._personas[own_id] = personas.known(record, row)
-                if self._put_persona:
-                    self._put_persona(record)
-            except RecordError as fault:
-                self._personas[own_id] = fault
-        found = self._personas[own_id]
-        if isinstance(found, RecordError):
-            raise found
-        return found
+
+        def read() -> Known:
+            path = self._linked(row["raw_persona_file"], file)
+            record = personas.persona(row, personas.block_of(path, row) if path else None, self._labels)
+            found = personas.known(record, row)
+            if self._put_persona:
+                self._put_persona(record)
+            return found
+
+        return _once(self._personas, own_id, read)
 
     def _there(self, row: Row, window: str, file: str, who: Known) -> bool:
         """Whether the linked history is there; it is read, and goes out, when it is met first."""
         link = row[f"chat_history_{window}_link"]
-        if link not in self._links:
-            try:
-                path = self._linked(link, file)
-                self._links[link] = path is not None
-                if path and self._put_history:
-                    self._put_history(histories.history(path, row, window, who.card))
-            except RecordError as fault:
-                self._links[link] = fault
-        found = self._links[link]
-        if isinstance(found, RecordError):
-            raise found
-        return found
+
+        def read() -> bool:
+            path = self._linked(link, file)
+            if path and self._put_history:
+                self._put_history(histories.history(path, row, window, who.card))
+            return path is not None
+
+        return _once(self._links, link, read)
 
     def _linked(self, link: str, file: str) -> Path | None:
         path = layout.linked(link, file) if link else None
@@ -173,6 +167,19 @@ def _preferences(row: Row, meant: Meant, who: Known) -> dict[str, Any]:
         "forget": meant.case == "forgotten",
     }
     return {"preference": found | told, "previous": previous}
+
+
+def _once(known: dict[str, Found | RecordError], key: str, read: Callable[[], Found]) -> Found:
+    """What was read under a key when it was met first, or the fault that reading it had, again."""
+    if key not in known:
+        try:
+            known[key] = read()
+        except RecordError as fault:
+            known[key] = fault
+    found = known[key]
+    if isinstance(found, RecordError):
+        raise found
+    return found
 
 
 def _preference(text: str, kind: str | None, who: Known) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from collections import Counter
 from itertools import combinations, starmap
 from typing import Any, NamedTuple
 
+from pmem.columns import aligned
 from pmem.errors import MissingExtra
 from pmem.report.annotation.dimensions import UNSURE, Dimension, dimensions
 from pmem.report.annotation.filled import Filled
-from pmem.report.columns import aligned
+from pmem.stream.progress import counted
 
 Key = dict[str, dict[str, str]]
 """Question id -> dimension -> the record's own answer: the right option's letter, the preference's kind."""
@@ -152,7 +153,7 @@ def text(sheets: list[Filled], found: list[Agreement]) -> str:
         kappas = ["n/a" if kappa.value is None else f"{kappa.value:.2f}" for kappa in (one.cohen, one.fleiss)]
         rows.append([one.dimension, f"{one.answers:,}", shares[0], by, shares[1], *kappas, f"{one.questions:,}"])
     number = len(sheets[0].answers)
-    title = f"{len(sheets)} annotator{'s' * (len(sheets) != 1)}, {number:,} question{'s' * (number != 1)}"
+    title = f"{counted(len(sheets), 'annotator')}, {counted(number, 'question')}"
     notes = _notes(found)
     return "\n".join([title, "", *aligned(rows, left=1), *([""] if notes else []), *notes])
 

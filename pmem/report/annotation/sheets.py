@@ -4,20 +4,17 @@ A sheet begins with the guidelines, a row each; then come a row with the names o
 question. A form saves its answers as such a CSV file.
 """
 
-import base64
 import csv
-import hashlib
 import html
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from pmem.choices import LETTERS
 from pmem.draws import Draw, fingerprint
 from pmem.report.annotation.dimensions import dimensions, guidelines
 from pmem.report.reading import message_text
+from pmem.report.standalone import standalone
 
 Record = dict[str, Any]
 Row = dict[str, str]
@@ -73,17 +70,7 @@ def as_form(made: Sheet, delimiter: str) -> str:
         "rows": made.rows,
         "shown": made.shown,
     }
-    script, style = _piece("page.js"), _piece("page.css")
-    pieces = {
-        "title": html.escape(made.name),
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'",
-        "style": style,
-        "script": script,
-        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
-    }
-    before, *parts = _piece("page.html").split("{{")
-    filled = (pieces[name] + rest for name, _, rest in (part.partition("}}") for part in parts))
-    return before + "".join(filled)
+    return standalone(Path(__file__).parent, data, title=html.escape(made.name))
 
 
 def harmless(text: str) -> str:
@@ -133,12 +120,3 @@ def _clean(text: str) -> str:
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     plain = "".join(char if char in "\n\t" or char >= " " else "\ufffd" for char in lines)
     return plain if len(plain) <= LONGEST else plain[:LONGEST] + "… (cut)"
-
-
-def _piece(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """What a content security policy calls a script or style by."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,22 +1,17 @@
 """The page's parts put together: one file without anything from elsewhere, in which no text of a record can run."""
 
-import base64
-import hashlib
-import re
 from html import escape
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from pmem.report.page.charts import chart, legend
 from pmem.report.page.questions import Questions
 from pmem.report.rows import Row
 from pmem.report.runs import ALIASES, title
+from pmem.report.standalone import standalone
 from pmem.report.summary_text import run_rows
+from pmem.stream.progress import counted
 
-HERE = Path(__file__).parent
-FIELD = re.compile(r"\{\{(\w+)\}\}")
 Figures = dict[str, Any]
 
 
@@ -24,37 +19,19 @@ def page(figures: Figures, questions: Questions, *, heading: str | None, paper: 
     """The whole page. figures: of `Summary`, over the same results; paper: the paper's, to be shown beside them."""
     runs = figures["runs"]
     names = [run["name"] for run in runs]
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     shown = questions.shown()
     subject = title(questions.runs)
-    data = {"runs": names, "questions": shown}
-    fields = {
-        "policy": f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'",
-        "heading": escape(heading or "Evaluation"),
-        "subject": escape(subject),
-        "counts": f"{len(shown):,} questions · {len(runs)} run{'s' * (len(runs) != 1)}",
-        "legend": legend(names, paper=bool(paper)),
-        "charts": "".join(_charts(runs, paper)),
-        "table": _table(names, run_rows(runs)),
-        "notes": "".join(f"<p>{escape(note)}</p>" for note in _notes(figures)),
-        "data": _embedded(data),
-        "style": style,
-        "script": script,
-    }
-    html = (HERE / "page.html").read_text(encoding="utf-8")
-    return FIELD.sub(lambda match: fields[match[1]], html)  # in one pass: what a field holds is never looked at again
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _embedded(data: Any) -> str:
-    """JSON that can stand inside a script element: whatever a text holds, no tag ends or begins in it."""
-    text = orjson.dumps(data).decode()
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return text
+    return standalone(
+        Path(__file__).parent,
+        {"runs": names, "questions": shown},
+        heading=escape(heading or "Evaluation"),
+        subject=escape(subject),
+        counts=f"{len(shown):,} questions · {counted(len(runs), 'run')}",
+        legend=legend(names, paper=bool(paper)),
+        charts="".join(_charts(runs, paper)),
+        table=_table(names, run_rows(runs)),
+        notes="".join(f"<p>{escape(note)}</p>" for note in _notes(figures)),
+    )
 
 
 def _charts(runs: list[Figures], paper: Figures | None) -> list[str]:

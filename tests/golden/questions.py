@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 rng = random.Random(5)
-base = json.loads(Path("base.json").read_text())
+base = json.loads(Path(__file__).with_name("question.json").read_text())
 votes = base["votes"]
 for number in range(int(sys.argv[1])):
     options = [" ".join(f"w{rng.randrange(99):02}" for _ in range(rng.randrange(4, 8))) for _ in range(4)]
