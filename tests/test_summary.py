@@ -44,6 +44,37 @@ def test_accuracy_is_over_all_answers_and_the_interval_over_personas() -> None:
     assert run["chance"] == 0.25
 
 
+def unasked(*records: dict[str, Any]) -> list[dict[str, Any]]:
+    counted = Summary(None)
+    for record in records:
+        counted.count(record)
+    runs: list[dict[str, Any]] = counted.figures()["runs"]
+    return runs
+
+
+def test_unasked_the_usual_labels_are_shown_as_far_as_there_are_any() -> None:
+    labels = [{"owner": "self", "topic": "food"}, {"owner": "family", "topic": "music"}]
+    (run,) = unasked(*(result(n, labels=labels[n % 2]) for n in range(4)))
+    assert {label: list(values) for label, values in run["by"].items()} == {"owner": ["family", "self"]}
+
+
+def test_unasked_other_data_are_broken_down_by_what_tells_their_questions_apart() -> None:
+    labels = [{"benchmark": "X", "number": str(n), "type": "ab"[n % 2], "chosen": "ab"[n % 2]} for n in range(30)]
+    (run,) = unasked(*(result(n, labels=one) for n, one in enumerate(labels)))
+    assert {name: one["answers"] for name, one in run["by"]["type"].items()} == {"a": 15, "b": 15}
+    assert list(run["by"]) == ["type"]  # one value says nothing, thirty are too many, and `chosen` is the answer's
+
+
+def test_a_label_that_comes_late_counts_the_answers_before_it_as_without() -> None:
+    labels = [{}, {}, {"type": "a"}, {}, {"type": "b"}]
+    one, other = unasked(
+        *(result(n, correct=n != 1, labels=one) for n, one in enumerate(labels)), result(9, labels={}, context="none")
+    )
+    counts = {name: (found["hits"], found["answers"]) for name, found in one["by"]["type"].items()}
+    assert counts == {"a": (1, 1), "b": (1, 1), "(none)": (2, 3)}
+    assert other["by"]["type"]["(none)"]["answers"] == 1
+
+
 def test_who_has_no_persona_goes_by_the_history_or_the_question() -> None:
     records = [result(n, history_id=f"h-{n % 2:016x}") for n in range(6)]
     nobodys = [{**one, "persona_id": None} for one in records]

@@ -3,6 +3,7 @@
 import click
 
 from pmem.report.comparison_text import paper
+from pmem.report.groups import asked
 from pmem.report.page.build import page
 from pmem.report.page.questions import Questions
 from pmem.report.summary import Summary
@@ -10,20 +11,21 @@ from pmem.stream.options import INPUT, stream_options
 from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
 
+USUAL = ("kind", "case", "scenario", "updated", "owner", "distance")
+
 
 @click.command(epilog="Example: pmem report results.jsonl --questions questions.jsonl -o report.html")
 @stream_options()
 @click.option("--questions", type=INPUT, help="The questions that were asked: their text, what they rest on and where.")
 @click.option(
     "--by",
-    default="kind,case,scenario,updated,owner,distance",
-    show_default=True,
     metavar="LABEL,...",
-    help="Breakdown: a figure for each.",
+    help=f"Breakdown: a figure for each.  [default: {', '.join(USUAL)}; where no question has any of them, each label "
+    "with 2 to 20 values]",
 )
 @click.option("--title", "heading", help="Heading of the page.")
 @click.option("--paper", "beside", is_flag=True, help="Put the PersonaMem-v2 paper's figures into the figures.")
-def command(pipe: Pipe, questions: str | None, by: str, heading: str | None, beside: bool) -> None:
+def command(pipe: Pipe, questions: str | None, by: str | None, heading: str | None, beside: bool) -> None:
     """Results as one page to look through in a browser.
 
     The page is one file that needs no network: accuracy with intervals as figures, a list of questions to sort and
@@ -32,7 +34,7 @@ def command(pipe: Pipe, questions: str | None, by: str, heading: str | None, bes
     """
     known = {qa["id"]: qa for qa in records((questions,), "qa")} if questions else {}
     shown = Questions(known)
-    counted = Summary(label.strip() for label in by.split(",") if label.strip())
+    counted = Summary(asked(by), USUAL)
     for record in pipe.records(reads="result error usage"):
         counted.count(record)
         if record["type"] == "result":
