@@ -7,7 +7,7 @@ from pmem.report.runs import ALIASES, NONE, OF_ANSWERS, Result, persona_of, valu
 from pmem.report.tally import Tally
 
 USUAL = ("kind", "scenario", "owner")
-"""What tables are broken down by, unasked, if any question has it."""
+"""What tables are broken down by, unasked, as far as questions have it."""
 MOST = 20
 """Values of a label that is none of these, and shown unasked: of other data sets, say."""
 
@@ -18,10 +18,12 @@ def asked(by: str | None) -> list[str] | None:
 
 
 def unasked(values: Mapping[str, Collection[str]], usual: Iterable[str] = USUAL) -> list[str]:
-    """What to show of labels with their values where nothing was asked for: the usual ones that occur, else all others
-    that tell answers apart."""
-    found = [label for label in usual if ALIASES.get(label, label) in values]
-    return found or sorted(label for label, known in values.items() if 2 <= len(known) <= MOST)
+    """What to show of labels with their values where nothing was asked for: the usual ones that occur; of questions
+    that these don't tell apart, each other label that does."""
+    found = [name for label in usual if (name := ALIASES.get(label, label)) in values]
+    if any(len(values.get(label, ())) > 1 for label in USUAL):
+        return found
+    return found + sorted(label for label, known in values.items() if 2 <= len(known) <= MOST and label not in found)
 
 
 class Groups:

@@ -19,7 +19,7 @@ summary_options = bundle(
         "--by",
         metavar="LABEL,...",
         help="Breakdown of --summary: by labels, distance, window, permutation, context ...  [default: kind, scenario, "
-        "owner; where no question has any of them, each label with 2 to 20 values]",
+        "owner; where these don't differ, each label with 2 to 20 values]",
     ),
     click.option(
         "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of --summary."

@@ -25,8 +25,8 @@ from pmem.stream.source import records, stdin_is_terminal
 @click.option(
     "--by",
     metavar="LABEL,...",
-    help="Breakdown: by labels, distance, window, permutation ...  [default: kind, scenario, owner; where no question "
-    "has any of them, each label with 2 to 20 values]",
+    help="Breakdown: by labels, distance, window, permutation ...  [default: kind, scenario, owner; where these don't "
+    "differ, each label with 2 to 20 values]",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the tables.")
 @click.option("--paper", "beside", is_flag=True, help="Put the PersonaMem-v2 paper's figures beside them.")

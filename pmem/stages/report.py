@@ -20,8 +20,8 @@ USUAL = ("kind", "case", "scenario", "updated", "owner", "distance")
 @click.option(
     "--by",
     metavar="LABEL,...",
-    help=f"Breakdown: a figure for each.  [default: {', '.join(USUAL)}; where no question has any of them, each label "
-    "with 2 to 20 values]",
+    help=f"Breakdown: a figure for each.  [default: {', '.join(USUAL)}; where these don't differ, each "
+    "label with 2 to 20 values]",
 )
 @click.option("--title", "heading", help="Heading of the page.")
 @click.option("--paper", "beside", is_flag=True, help="Put the PersonaMem-v2 paper's figures into the figures.")
