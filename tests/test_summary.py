@@ -11,7 +11,7 @@ from pmem.report.comparison import Comparison
 from pmem.report.intervals import proportion
 from pmem.report.rows import Row, escaped, markdown, text
 from pmem.report.runs import in_order, value_of
-from pmem.report.summary import Summary
+from pmem.report.summary import Summary, strangers
 from pmem.report.summary_text import rendered
 from pmem.reward import conduct
 from tests.command import sample
@@ -63,6 +63,14 @@ def test_unasked_other_data_are_broken_down_by_what_tells_their_questions_apart(
     (run,) = unasked(*(result(n, labels=one) for n, one in enumerate(labels)))
     assert {name: one["answers"] for name, one in run["by"]["type"].items()} == {"a": 15, "b": 15}
     assert list(run["by"]) == ["type"]  # one value says nothing, thirty are too many, and `chosen` is the answer's
+
+
+def test_a_label_that_no_result_has_is_told() -> None:
+    counted = Summary(["knid", "kind", "window", "distance"])
+    assert strangers(counted.columns.values(), counted.by) == ""
+    counted.count(result(1, labels={"kind": "health", "distance_quartile": "1"}))
+    told = strangers(counted.columns.values(), counted.by)
+    assert told == "no result has the label knid; there are distance_quartile, kind"
 
 
 def test_a_label_that_comes_late_counts_the_answers_before_it_as_without() -> None:

@@ -20,6 +20,7 @@ class Comparison:
         """by: the labels to break down by; None: those that come."""
         self.by = by
         self.runs: dict[Key, dict[str, list[Result]]] = {}
+        self.columns: dict[Key, Column] = {}
         self.failed: Counter[str] = Counter()
         self.cost: dict[str, float | None] = {}
         self._seen: set[tuple[str, str]] = set()
@@ -44,7 +45,7 @@ class Comparison:
         if not shared:
             raise InputError("no question is in all of these runs: they don't answer the same questions")
         names = self._names()
-        columns = {key: self._column(key, shared) for key in self.runs}
+        self.columns = columns = {key: self._column(key, shared) for key in self.runs}
         labels = breakdown(columns.values(), self.by)
         runs = [
             {**self._told(key, name, shared), **columns[key].figures(labels)}

@@ -30,15 +30,17 @@ class Groups:
     """Tallies of one run's answers, by label and value."""
 
     def __init__(self, by: list[str] | None) -> None:
-        """by: the labels to count; None: whatever labels come, as long as they have few values."""
+        """by: the labels to count; None: whatever comes, as long as it has few values. known: all labels that came."""
         self._open = by is None
         self._by: dict[str, dict[str, Tally]] = {label: {} for label in by or ()}
         self._all = Tally()
         self._crowded: set[str] = set()
+        self.known: set[str] = set()
 
     def add(self, result: Result) -> None:
         """One more result."""
         persona, right = persona_of(result), result["correct"]
+        self.known |= result["labels"].keys()
         if self._open:
             for label in result["labels"].keys() - self._by.keys() - self._crowded - OF_ANSWERS:
                 self._by[label] = {NONE: deepcopy(self._all)} if self._all else {}

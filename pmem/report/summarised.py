@@ -3,7 +3,7 @@
 import click
 
 from pmem.report.groups import asked
-from pmem.report.summary import Summary
+from pmem.report.summary import Summary, strangers
 from pmem.report.summary_text import FORMATS, rendered
 from pmem.stream.options import bundle
 from pmem.stream.pipe import Pipe
@@ -32,4 +32,5 @@ def print_summary(pipe: Pipe, by: str | None, form: str) -> None:
     counted = Summary(asked(by))
     for record in pipe.records(reads="result error usage"):
         counted.count(record)
+    pipe.notes.append(lambda: strangers(counted.columns.values(), counted.by))
     pipe.print(rendered(counted.figures(), form))

@@ -8,7 +8,7 @@ from pmem import check
 from pmem.report.groups import USUAL, Groups, unasked
 from pmem.report.intervals import LEVEL
 from pmem.report.positions import Positions
-from pmem.report.runs import Result, Run, heads, in_order, persona_of, run_of
+from pmem.report.runs import ALIASES, FIELDS, Result, Run, heads, in_order, persona_of, run_of
 from pmem.report.tally import Tally
 
 RATES = ("forget_compliance", "forgotten_used", "secrets_told")
@@ -98,6 +98,15 @@ def _rates(result: Result) -> dict[str, bool]:
     if "secret_told" in labels:
         found["secrets_told"] = labels["secret_told"] == "yes"
     return found
+
+
+def strangers(columns: Iterable[Column], by: list[str] | None) -> str:
+    """For the summary line: the labels of `by` that no result has, and those that there are; "" if there are none."""
+    known = set[str]().union(*(column.groups.known for column in columns))
+    unknown = [label for label in by or () if label not in FIELDS and ALIASES.get(label, label) not in known]
+    if not known or not unknown:
+        return ""
+    return f"no result has the label {' or '.join(unknown)}; there are {', '.join(sorted(known))}"
 
 
 class Summary:

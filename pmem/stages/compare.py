@@ -9,6 +9,7 @@ import click
 from pmem.report.comparison import Comparison
 from pmem.report.comparison_text import paper, rendered
 from pmem.report.groups import USUAL, asked
+from pmem.report.summary import strangers
 from pmem.report.summary_text import FORMATS
 from pmem.stream.options import INPUT, OUTPUT, config_option, quiet_option
 from pmem.stream.progress import seconds
@@ -77,6 +78,8 @@ def command(
     sink.commit()
     if not quiet:
         counts = f"{count:,} results, {len(told['runs'])} runs, {told['questions']:,} questions in all of them"
+        unknown = strangers(found.columns.values(), found.by)
+        counts += f"; {unknown}" if unknown and not beside else ""
         click.echo(f"pmem compare: {counts}; {seconds(began)}", err=True)
 
 

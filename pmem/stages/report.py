@@ -6,7 +6,7 @@ from pmem.report.comparison_text import paper
 from pmem.report.groups import asked
 from pmem.report.page.build import page
 from pmem.report.page.questions import Questions
-from pmem.report.summary import Summary
+from pmem.report.summary import Summary, strangers
 from pmem.stream.options import INPUT, stream_options
 from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
@@ -42,4 +42,5 @@ def command(pipe: Pipe, questions: str | None, by: str | None, heading: str | No
     if not shown.runs:  # nothing comes of nothing
         pipe.write(b"")
         return
+    pipe.notes.append(lambda: strangers(counted.columns.values(), counted.by))
     pipe.print(page(counted.figures(), shown, heading=heading, paper=paper() if beside else None))
