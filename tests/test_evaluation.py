@@ -114,6 +114,27 @@ def test_questions_out_of_order_are_noticed(
     assert "order" not in capsys.readouterr().err
 
 
+def test_questions_on_one_memory_share_it(tmp_path: Path, sent: list[Request]) -> None:
+    """The memory stands first, in the same message as the question, and names what the calls have in common."""
+    files(tmp_path, histories=4, each=5)
+    kept = [
+        {**sample("memory"), "id": f"m-{n:016x}", "history_id": f"h-{n:016x}", "chunk": 1, "chunks": 1,
+         "text": f"# About\n- Number {n}."}
+        for n in range(4)
+    ]  # fmt: skip
+    (tmp_path / "m.jsonl").write_bytes(lines(kept))
+    memory = ["--context", "memory", "--memories", str(tmp_path / "m.jsonl"), "--permutations", "2", "-j", "8"]
+    found = evaluated(tmp_path, *memory)
+    assert [name for name, _ in groupby(one.beginning for one in sent)] == [one["id"] for one in kept]
+    assert len(found) == 40 and {one["memory_id"] for one in found} == {one["id"] for one in kept}
+    for name, ones in groupby(sent, key=lambda one: one.beginning):
+        texts = [one.messages[0]["content"] for one in ones]
+        head, memory_text = "What you have noted about me", next(one["text"] for one in kept if one["id"] == name)
+        first = texts[0][: texts[0].index("</memory>") + len("</memory>\n\n")]
+        assert first.startswith(head) and memory_text in first
+        assert len(texts) == 10 and all(text.startswith(first + "Question ") for text in texts)
+
+
 # ---- permutations ------------------------------------------------------------------------------------------------
 
 

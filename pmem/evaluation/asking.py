@@ -156,7 +156,7 @@ async def _asked(take: Take, prompt: str, setup: Setup) -> tuple[Scene, Reply]:
     scene = await setup.scenes.scene(take.qa, take.context, take.window, prompt)
     step = take.call.rpartition("/")[2]
     call = f"{take.call}-order{take.permutation}" if take.permutation else take.call
-    return scene, await setup.model.chat(scene.messages, call=call, step=step, prefix=scene.prefix)
+    return scene, await setup.model.chat(scene.messages, call=call, step=step, prefix=scene.prefix, shared=scene.shared)
 
 
 def _rank(take: Take, setup: Setup) -> str:
@@ -167,7 +167,9 @@ def _rank(take: Take, setup: Setup) -> str:
 async def _ranked(take: Take, setup: Setup) -> Answer:
     rank = _rank(take, setup)
     scene = await setup.scenes.scene(take.qa, take.context, take.window, take.qa["query"])
-    given = await setup.model.likelihood(scene.messages, take.options, call=take.call, prefix=scene.prefix)
+    given = await setup.model.likelihood(
+        scene.messages, take.options, call=take.call, prefix=scene.prefix, shared=scene.shared
+    )
     without = None
     if rank == "relative":
         asked = user(take.qa["query"])

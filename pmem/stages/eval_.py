@@ -110,7 +110,7 @@ def command(
     pipe.notes.append(noticed.disputes)
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
-        if "full" in contexts:
+        if "full" in contexts or "memory" in contexts:
             noticed.history(qa["histories"][window_of(qa, window)]["id"])
         made = await results(qa, items, setup)
         noticed.results(made.records)
