@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import orjson
@@ -96,6 +97,12 @@ class Model:
         self._prefixes: dict[str, Any] = {}
         self._forms: dict[int, _Form] = {}
         self._seeds: dict[tuple[int, int], int] = {}
+
+    def without_limit(self) -> "Model":
+        """The same model, its replies as long as they come: for texts that a limit of answers isn't meant for."""
+        free = copy(self)
+        free.max_tokens, free._forms = None, {}
+        return free
 
     async def chat(
         self,

@@ -7,6 +7,7 @@ from pmem.backends.base import Message, Prefix
 from pmem.errors import ModelError
 from pmem.evaluation.past import Past
 from pmem.evaluation.photos import Photos
+from pmem.evaluation.remembering import Remembering
 from pmem.prompts import Prompts
 from pmem.prompts.replies import user
 from pmem.stream.lookup import Lookup
@@ -54,7 +55,13 @@ class Scenes:
     """Sets the scene for questions. histories, memories: where those that they name are found (None: nowhere)."""
 
     def __init__(
-        self, view: View, prompts: Prompts, *, histories: Lookup | None, memories: Lookup | None, reply: int | None
+        self,
+        view: View,
+        prompts: Prompts,
+        *,
+        histories: Lookup | None,
+        memories: Lookup | Remembering | None,
+        reply: int | None,
     ) -> None:
         """reply: the most tokens that a reply may have, if a limit is set."""
         self.view = view

@@ -10,6 +10,7 @@ from pmem.evaluation.asking import Setup, results, window_of
 from pmem.evaluation.mistakes import sorted_out
 from pmem.evaluation.noticed import Noticed
 from pmem.evaluation.photos import Photos
+from pmem.evaluation.remembering import Remembering
 from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
 from pmem.models import model_options
 from pmem.prompts import Prompts
@@ -21,13 +22,17 @@ from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
 from pmem.tokens import DEFAULT
 
+AHEAD = 64
+"""Times as many questions as usual are begun while memories are made: a history's chunks follow each other, so that
+many histories have to be in work."""
 CONTEXTS = ("full", "memory", "rag", "snippet", "none")
 _SHOWN = bundle(
     click.option("--context", "contexts", type=click.Choice(CONTEXTS), multiple=True, default=("full",),
                  show_default=True, help="What the model sees before the question (repeatable)."),
     histories_option,
     click.option("--window", help="Which of a question's histories to show (default: the smallest)."),
-    click.option("--memories", type=click.Path(), help="memory: file of memory records, looked up by history."),
+    click.option("--memories", type=click.Path(),
+                 help="memory: file of memory records (default: the model makes them of --histories)."),
     click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True,
                  help="rag: past turns to show, by BM25."),
     click.option("--with-system", is_flag=True,
@@ -103,7 +108,7 @@ def command(
         raise click.UsageError("--mode open needs --judge-model KIND:NAME")
     if permutations > 1 and (mode == "open" or scoring == "likelihood"):
         raise click.UsageError("--permutations is for replies to multiple choice: nothing else shows the options")
-    scenes = _scenes(pipe, model, prompts, contexts, **shown)
+    scenes = _scenes(pipe, model, prompts, contexts, seed, **shown)
     setup = Setup(model, judges, prompts, seed, mode, contexts, scoring, rank, votes, window, permutations, scenes)
     noticed = Noticed()
     pipe.closing = noticed.order
@@ -135,6 +140,7 @@ def _scenes(
     model: Model,
     prompts: Prompts,
     contexts: tuple[str, ...],
+    seed: int,
     *,
     histories: str | None,
     memories: str | None,
@@ -149,8 +155,8 @@ def _scenes(
     for context in contexts:
         if context in ("full", "rag") and not histories:
             raise click.UsageError(f"--context {context} needs --histories FILE (or choose --context snippet or none)")
-    if "memory" in contexts and not memories:
-        raise click.UsageError("--context memory needs --memories FILE")
+    if "memory" in contexts and not (memories or histories):
+        raise click.UsageError("--context memory needs --memories FILE, or --histories FILE to make them of")
     if with_system and not (histories and any(context in OF_HISTORY for context in contexts)):
         raise click.UsageError(f"--with-system needs --histories FILE and a context of {', '.join(OF_HISTORY)}")
     if truncate and model.context_length is None:
@@ -162,8 +168,13 @@ def _scenes(
 
         require_extra()
     past = Lookup(Path(histories), "history") if histories else None
-    kept = Lookup(Path(memories), "memory", key=finished, named="finished memory of") if memories else None
-    pipe.attached += [one for one in (past, kept) if one]
+    kept: Lookup | Remembering | None = None
+    if memories:
+        kept = Lookup(Path(memories), "memory", key=finished, named="finished memory of")
+    elif past and "memory" in contexts:
+        kept = Remembering(model, prompts, seed, past)
+        pipe.ahead = AHEAD
+    pipe.attached += [one for one in (kept, past) if one]
     photos = Photos(Path(images) if images else None, as_text=images_as_text)
     view = View(top_k, with_system, model.context_length, truncate, tokenizer, photos)
     return Scenes(view, prompts, histories=past, memories=kept, reply=model.max_tokens)

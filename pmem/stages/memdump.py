@@ -12,8 +12,8 @@ import click
 from pmem import tokens
 from pmem.backends.model import Model
 from pmem.memory.files import file_name, save
-from pmem.memory.loop import Form
-from pmem.memory.memories import Remembered, Setup, memories
+from pmem.memory.loop import MOST, Form, unbroken
+from pmem.memory.memories import CHUNK, Remembered, Setup, memories
 from pmem.memory.previous import Previous, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
@@ -50,9 +50,9 @@ LATER = 1 << 60
 @click.option("--evidence/--no-evidence", default=True, show_default=True,
               help="Ask which messages each statement rests on.")  # fmt: skip
 @click.option("--redact", is_flag=True, help="Mask private details in what is sent to the model.")
-@click.option("--chunk-tokens", type=click.IntRange(min=100), default=5000, show_default=True,
+@click.option("--chunk-tokens", type=click.IntRange(min=100), default=CHUNK, show_default=True,
               help="Most tokens of chats read at once.")  # fmt: skip
-@click.option("--memory-tokens", type=click.IntRange(min=20), default=2048, show_default=True,
+@click.option("--memory-tokens", type=click.IntRange(min=20), default=MOST, show_default=True,
               help="Most tokens of a memory.")  # fmt: skip
 @click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="What both are counted with.")
 def command(
@@ -119,8 +119,7 @@ class _Dump:
             if self._pipe.exhausted:  # who has most to read goes first, so that all end together; before, the oldest,
                 turn.set(LATER - left)  # so that users end one by one and new ones begin
             reply = await self._model.chat(messages, call=f"memdump/{history['id']}/{number}", step="update")
-            whole = reply.finish != "length"
-            return reply.text if whole else reply.text.rpartition("\n")[0]  # no entry that was broken off
+            return unbroken(reply.text, cut=reply.finish == "length")
 
         found: list[Record] = []
         async for one in memories(history, before, ask, self._setup):

@@ -322,7 +322,7 @@ class Pipe(Run):
         window = in_order(
             arrange(source),
             attempt,
-            2 * self.jobs,
+            2 * self.jobs * self.ahead,
             self.out.flush,
             weigh=bytes_of,
             weigh_result=Outcome.weight,
