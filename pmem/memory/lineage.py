@@ -54,15 +54,18 @@ def continued(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
         if same := places.get(plain(text)):
             chosen[number] = same.pop()
     left = set(range(len(before))) - set(chosen)
-    old_words = {old: WORD.findall(before[old].casefold()) for old in sorted(left)}
+    old_words = {old: _Words(before[old]) for old in sorted(left)}
     pairs = []
     for number, text in enumerate(after):
         if chosen[number] is None and left:
-            matcher = SequenceMatcher(None, autojunk=False)
-            matcher.set_seq2(WORD.findall(text.casefold()))
+            new = _Words(text)
+            matcher: SequenceMatcher[str] | None = None
             for old, words in old_words.items():
-                matcher.set_seq1(words)
-                if matcher.real_quick_ratio() > ALIKE and matcher.quick_ratio() > ALIKE:
+                if new.at_most_alike(words) > ALIKE:  # few are: looking at the order costs a hundred times as much
+                    if matcher is None:
+                        matcher = SequenceMatcher(None, autojunk=False)
+                        matcher.set_seq2(new.words)
+                    matcher.set_seq1(words.words)
                     pairs.append((-matcher.ratio(), number, old))
     for unlike, number, old in sorted(pairs):
         if -unlike > ALIKE and chosen[number] is None and old in left:
@@ -71,12 +74,31 @@ def continued(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
     return chosen
 
 
+class _Words:
+    """A text's words in lower case; `counted`: each once, its second and further occurrences with their number."""
+
+    def __init__(self, text: str) -> None:
+        self.words = WORD.findall(text.casefold())
+        self.counted: set[str | tuple[str, int]] = set(self.words)
+        if len(self.counted) < len(self.words):
+            seen: dict[str, int] = {}
+            for word in self.words:
+                seen[word] = seen.get(word, 0) + 1
+                self.counted.add((word, seen[word]) if seen[word] > 1 else word)
+
+    def at_most_alike(self, other: "_Words") -> float:
+        """The share of words that both have, in whatever order: never below that of those in order."""
+        total = len(self.words) + len(other.words)
+        return 2 * len(self.counted & other.counted) / total if total else 1.0
+
+
 def cited(entry: Entry, indices: Sequence[int]) -> tuple[Entry, tuple[int, ...]]:
     """The entry without the message numbers at its end ("[3, 7]"), and the messages that they name.
 
     indices: of the messages that are numbered from 1; numbers of no message are ignored.
     """
-    match = CITED.search(entry.text)
+    ends = entry.text.rstrip().rstrip(".!?").rstrip().endswith("]")  # most don't, and needn't be searched
+    match = CITED.search(entry.text) if ends else None
     if not match:
         return entry, ()
     numbers = [int(number) for number in re.findall(r"\d+", match[1])]
@@ -95,6 +117,9 @@ def followed(
             memory.append(Kept(entry, number, number, cited_ones))
             continue
         past = before[old]
+        if past.entry == entry and not cited_ones:  # as most are
+            memory.append(past)
+            continue
         messages = tuple(sorted({*past.evidence, *cited_ones}))
         if plain(past.entry.text) == plain(entry.text):
             memory.append(past._replace(entry=entry, evidence=messages))

@@ -108,8 +108,9 @@ def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number
 def _said(reply: str, chunk: Chunk, form: Form) -> list[tuple[Entry, tuple[int, ...]]]:
     """The entries of a reply, each once (small models repeat themselves), and the messages that they name."""
     found: dict[str, tuple[Entry, tuple[int, ...]]] = {}
+    indices = chunk.indices
     for raw in parsed(without_thinking(reply)):
-        entry, messages = cited(raw, chunk.indices) if form.evidence else (raw, ())
+        entry, messages = cited(raw, indices) if form.evidence else (raw, ())
         if key := plain(entry.text):
             found.setdefault(key, (entry, messages))
     return list(found.values())
@@ -140,9 +141,9 @@ async def remembered(
     chunks: Iterable[Chunk], ask: Ask, form: Form, *, before: Sequence[Kept] = (), number: int = 0
 ) -> AsyncIterator[Step]:
     """The memory after each chunk. before: the memory to begin with, as it stood after chunk `number`."""
-    memory = list(before)
+    memory, text = list(before), text_of(before)
     for at, chunk in enumerate(chunks, number + 1):
-        reply = await ask(asked(text_of(memory), chunk, form))
+        reply = await ask(asked(text, chunk, form))
         step = settled(reply, memory, chunk, form, at)
-        memory = step.memory
+        memory, text = step.memory, step.text
         yield step

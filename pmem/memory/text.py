@@ -55,17 +55,16 @@ def parsed(text: str) -> list[Entry]:
     found: list[Entry] = []
     section, indent = "", -1  # indent: of the bullet that a line may belong to; -1: none
     for line in text.splitlines():
-        if FENCE.match(line) or not line.strip():
-            indent = -1 if not line.strip() else indent
-            continue
-        if heading := HEADING.match(line.strip()):
-            section, indent = (heading[1] or heading[2] or "").strip(), -1
-        elif bullet := BULLET.match(line):
+        if bullet := BULLET.match(line):  # first, since nearly all lines are; it is neither heading nor fence
             if indent >= 0 and len(bullet[1]) > indent + 1:
                 found[-1] = _longer(found[-1], bullet[2], " " if found[-1].text.endswith(":") else "; ")
             else:
                 indent = len(bullet[1])
                 found.append(Entry(bullet[2].strip(), section))
+        elif FENCE.match(line) or not line.strip():
+            indent = -1 if not line.strip() else indent
+        elif heading := HEADING.match(line.strip()):
+            section, indent = (heading[1] or heading[2] or "").strip(), -1
         elif indent >= 0:
             found[-1] = _longer(found[-1], line, " ")
         else:
@@ -91,25 +90,25 @@ def _prose(line: str, section: str, before: list[Entry]) -> list[Entry]:
 
 def written(entries: Sequence[Entry]) -> str:
     """Entries as a text, sections in the order in which they first come, the topics last; "" for none."""
-    names = list(dict.fromkeys(entry.section for entry in sorted(entries, key=lambda one: one.is_topic)))
-    blocks = []
-    for name in sorted(names, key=bool):  # what stands under no heading comes first
-        inside = [entry for entry in entries if entry.section == name]
-        blocks.append((f"## {name}\n\n" if name else "") + _block(inside))
-    return "\n\n".join(blocks)
+    sections: dict[str, list[Entry]] = {}
+    for entry in entries:
+        sections.setdefault(entry.section, []).append(entry)
+    # what stands under no heading comes first
+    ordered = sorted(sections.items(), key=lambda one: (one[0] != "", one[1][0].is_topic))
+    return "\n\n".join((f"## {name}\n\n" if name else "") + _block(inside) for name, inside in ordered)
 
 
 def _block(entries: Sequence[Entry]) -> str:
-    text = ""
+    parts: list[str] = []
     after: Entry | None = None
     for entry in entries:
         if after and after.bullet == entry.bullet and not entry.opens:
-            text += "\n" if entry.bullet else " "
+            parts.append("\n" if entry.bullet else " ")
         elif after:
-            text += "\n\n"
-        text += f"- {entry.text}" if entry.bullet else entry.text
+            parts.append("\n\n")
+        parts.append(f"- {entry.text}" if entry.bullet else entry.text)
         after = entry
-    return text
+    return "".join(parts)
 
 
 def trimmed(entries: list[Entry], most: int, count: Count, by_hand: Collection[Entry] = ()) -> list[Entry]:
