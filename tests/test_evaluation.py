@@ -15,7 +15,7 @@ import pytest
 from pmem.backends.base import Completion, Request, Usage
 from pmem.backends.openai import OpenAIBackend
 from pmem.cli import main
-from pmem.errors import RecordError
+from pmem.errors import ModelError, RecordError
 from pmem.evaluation.past import Past
 from pmem.evaluation.photos import Photos
 from pmem.reward import open_ended
@@ -133,6 +133,65 @@ def test_questions_on_one_memory_share_it(tmp_path: Path, sent: list[Request]) -
         first = texts[0][: texts[0].index("</memory>") + len("</memory>\n\n")]
         assert first.startswith(head) and memory_text in first
         assert len(texts) == 10 and all(text.startswith(first + "Question ") for text in texts)
+
+
+def test_memories_are_made_once_for_each_history_and_as_memdump_makes_them(tmp_path: Path, sent: list[Request]) -> None:
+    files(tmp_path, histories=6, each=5)
+    (tmp_path / "h.jsonl").write_bytes(lines(history(n, turns=8, words=600) for n in range(6)))
+    made = evaluated(tmp_path, "--context", "memory", "-j", "2", "--max-tokens", "16")
+    updates = [one for one in sent if one.call.startswith("memdump/")]
+    assert [one.call for one in sorted(updates, key=lambda one: one.call)] == [
+        f"memdump/h-{n:016x}/{chunk}/0" for n in range(6) for chunk in (1, 2)
+    ]
+    assert {one.max_tokens for one in updates} == {None}, "a limit of answers is not one of memories"
+    assert len(sent) == 12 + 30 == 12 + len({one.key for one in sent if one not in updates})
+    main(["memdump", str(tmp_path / "h.jsonl"), "-m", "openai:stub", "-q", "--no-cache", "--base-url",
+          "http://localhost:1/v1", "-o", str(tmp_path / "m.jsonl")], standalone_mode=False)  # fmt: skip
+    memories = ["--context", "memory", "--memories", str(tmp_path / "m.jsonl")]
+    assert evaluated(tmp_path, "-j", "2", "--max-tokens", "16", *memories) == made
+
+
+def test_many_histories_are_remembered_at_once_though_questions_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, histories=8, each=40)
+    (tmp_path / "h.jsonl").write_bytes(lines(history(n, turns=8, words=600) for n in range(8)))
+    running, most = 0, 0
+
+    async def complete(_: OpenAIBackend, request: Request) -> Completion:
+        nonlocal running, most
+        update = request.call.startswith("memdump/")
+        running += update
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= update
+        return Completion("Answer: B", Usage(10, 0, 5, 3))
+
+    monkeypatch.setattr(OpenAIBackend, "complete", complete)
+    evaluated(tmp_path, "--context", "memory", "-j", "8", "--limit", "320")
+    assert most == 8
+
+
+def test_questions_whose_memory_fails_are_rejected_and_cost_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, histories=3, each=4)
+    asked = []
+
+    async def complete(_: OpenAIBackend, request: Request) -> Completion:
+        asked.append(request.call)
+        if "user 1.0" in str(request.messages) and request.call.startswith("memdump/"):
+            raise ModelError("the server is in no mood")
+        return Completion("Answer: B", Usage(10, 0, 5, 3))
+
+    monkeypatch.setattr(OpenAIBackend, "complete", complete)
+    with pytest.raises(SystemExit) as ended:
+        evaluated(tmp_path, "--context", "memory", "--rejects", str(tmp_path / "rejects.jsonl"), "--retries", "0")
+    assert ended.value.code == 3
+    refused = records((tmp_path / "rejects.jsonl").read_bytes())
+    assert [one["record"]["id"] for one in refused] == [f"q-{n:016x}" for n in range(4, 8)]
+    assert all("in no mood" in one["message"] and one["items"] == ["memory"] for one in refused)
+    assert sum(call.startswith("memdump/") for call in asked) == 3
 
 
 # ---- permutations ------------------------------------------------------------------------------------------------
