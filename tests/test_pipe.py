@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -390,7 +391,7 @@ def test_groups_are_neighbours_however_they_come(marks: list[tuple[str, bool]]) 
             yield batch
 
     async def run() -> list[Any]:
-        return [group async for batch in grouped(given(), "k") for group in batch]
+        return [group async for batch in grouped(given(), itemgetter("k")) for group in batch]
 
     groups = asyncio.run(run())
     assert [entry for group in groups for entry in (group if isinstance(group, list) else [group])] == entries

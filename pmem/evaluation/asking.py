@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, Reply
-from pmem.choices import LETTERS
 from pmem.draws import make_id
 from pmem.errors import RecordError
 from pmem.evaluation.labels import labels_of
-from pmem.evaluation.scenes import OF_HISTORY, Scene, Scenes
+from pmem.evaluation.scenes import Scene, Scenes
+from pmem.evaluation.takes import Plan, Take, takes
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import user
 from pmem.reward import conduct, mcq, open_ended
@@ -15,91 +15,42 @@ from pmem.stream.made import Made, gathered
 
 
 class Setup(NamedTuple):
-    """How a run asks.
-
-    window: the name of the history to show (None: the smallest that a question has); permutations: orders of the
-    options, at most one for each of a question's options.
-    """
+    """How a run asks: `plan` says what, the rest says how."""
 
     model: Model
     judges: tuple[Model, ...]
     prompts: Prompts
     seed: int
-    mode: str
-    contexts: tuple[str, ...]
+    plan: Plan
     scoring: str
     rank: str
     votes: int
-    window: str | None
-    permutations: int
     scenes: Scenes
 
 
-class Take(NamedTuple):
-    """A question as it is asked once. window: None where the context needs no history; options, gold: in the order
-    that `permutation` makes; call: without its number."""
-
-    qa: dict[str, Any]
-    context: str
-    window: str | None
-    permutation: int
-    options: list[str]
-    gold: str
-    call: str
-
-    @property
-    def item(self) -> str:
-        """Its name among the parts of a record."""
-        return self.context + (f"-order{self.permutation}" if self.permutation else "")
-
-
 async def results(qa: dict[str, Any], items: list[str] | None, setup: Setup) -> Made:
-    """One result record per context and order of the options (or for those named), and those in which it failed."""
-    if setup.mode == "mcq" and not (qa["options"] and qa["gold"]):
+    """One result record per context, window and order of the options (or for those named), and those in which it
+    failed. RecordError if the question can't be asked like this at all, or has no history of a window."""
+    if setup.plan.mode == "mcq" and not (qa["options"] and qa["gold"]):
         raise RecordError(
             "a question without options can only be asked with --mode open", reason="schema", pointer="/options"
         )
-    orders = min(setup.permutations, len(qa["options"])) if setup.mode == "mcq" else 1
-    takes = [_take(qa, context, order, setup) for context in setup.contexts for order in range(orders)]
-    return await gathered({one.item: _result(one, setup) for one in takes if items is None or one.item in items})
-
-
-def window_of(qa: dict[str, Any], window: str | None) -> str:
-    """The window of the history to show: the named one, else the smallest; RecordError if there is none."""
-    found = window or _smallest(qa)
-    if found not in qa["histories"]:
-        known = ", ".join(qa["histories"]) or "none"
-        raise RecordError(
-            f"the question has no history of window {found}; it has: {known}", reason="schema", pointer="/histories"
-        )
-    return found
-
-
-def _smallest(qa: dict[str, Any]) -> str:
-    sizes = {name: (one["relevant_tokens"] or 0) + (one["filler_tokens"] or 0) for name, one in qa["histories"].items()}
-    return min(sizes, key=lambda name: sizes[name]) if sizes else "32k"
-
-
-def _take(qa: dict[str, Any], context: str, permutation: int, setup: Setup) -> Take:
-    """The question with its options rotated, so that the right one stands in another place in each order."""
-    window = window_of(qa, setup.window) if context in OF_HISTORY else None
-    options, gold = qa["options"] or [], qa["gold"] or ""
-    if permutation:
-        options = [*options[permutation:], *options[:permutation]]
-        gold = LETTERS[(LETTERS.index(gold) - permutation) % len(options)]
-    call = f"eval/{qa['id']}/{setup.mode}-{context}" + (f"-{window}" if window else "")
-    return Take(qa, context, window, permutation, options, gold, call)
+    asked = takes(qa, items, setup.plan)
+    for take in asked:
+        if take.window:
+            take.history()  # refuses where there is none
+    return await gathered({one.item: _result(one, setup) for one in asked})
 
 
 async def _result(take: Take, setup: Setup) -> dict[str, Any]:
-    ask = _open if setup.mode == "open" else _ranked if setup.scoring == "likelihood" else _chosen
+    ask = _open if setup.plan.mode == "open" else _ranked if setup.scoring == "likelihood" else _chosen
     scene, prompts, said = await ask(take, setup)
-    qa, mcq_only = take.qa, setup.mode == "mcq"
+    qa, mcq_only = take.qa, setup.plan.mode == "mcq"
     options = take.options if mcq_only else None
     scoring = setup.scoring if mcq_only else "reply"
     judges = ", ".join(judge.name for judge in setup.judges) if not mcq_only else None
     settings = _settings(take, scene, setup)
-    told: list[Any] = [setup.model.name, setup.mode, take.context, take.window, scoring]
+    told: list[Any] = [setup.model.name, setup.plan.mode, take.context, take.window, scoring]
     told += [_rank(take, setup) if scoring == "likelihood" else "", *filter(None, (judges, settings, scene.facts))]
     return {
         "type": "result",
@@ -109,7 +60,7 @@ async def _result(take: Take, setup: Setup) -> dict[str, Any]:
         "persona_id": qa["persona_id"],
         "model": setup.model.name,
         "judge_model": judges,
-        "mode": setup.mode,
+        "mode": setup.plan.mode,
         "context": take.context,
         "window": take.window,
         "scoring": scoring,
@@ -128,7 +79,7 @@ async def _result(take: Take, setup: Setup) -> dict[str, Any]:
 def _settings(take: Take, scene: Scene, setup: Setup) -> dict[str, Any]:
     """What was chosen beside the defaults, as far as it bears on this result."""
     model, view = setup.model, setup.scenes.view
-    sampled = setup.mode == "open" or setup.scoring == "reply"
+    sampled = setup.plan.mode == "open" or setup.scoring == "reply"
     given = {
         "temperature": model.temperature if sampled else None,
         "max_tokens": model.max_tokens if sampled else None,

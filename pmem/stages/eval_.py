@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
-from pmem.evaluation.asking import Setup, results, window_of
+from pmem.evaluation.asking import Setup, results
 from pmem.evaluation.mistakes import sorted_out
 from pmem.evaluation.noticed import Noticed
 from pmem.evaluation.photos import Photos
 from pmem.evaluation.remembering import Remembering
 from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
+from pmem.evaluation.takes import ALL, Plan, by_history, takes
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.report.summarised import print_summary, summary_options
@@ -30,7 +31,8 @@ _SHOWN = bundle(
     click.option("--context", "contexts", type=click.Choice(CONTEXTS), multiple=True, default=("full",),
                  show_default=True, help="What the model sees before the question (repeatable)."),
     histories_option,
-    click.option("--window", help="Which of a question's histories to show (default: the smallest)."),
+    click.option("--window", "windows", multiple=True, metavar="NAME",
+                 help="Which of a question's histories to show (repeatable, or all; default: the smallest)."),
     click.option("--memories", type=click.Path(),
                  help="memory: file of memory records (default: the model makes them of --histories)."),
     click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True,
@@ -83,7 +85,7 @@ def command(
     scoring: str,
     rank: str,
     votes: int,
-    window: str | None,
+    windows: tuple[str, ...],
     **shown: Any,
 ) -> None:
     """Ask a model the questions; score its answers.
@@ -109,19 +111,20 @@ def command(
     if permutations > 1 and (mode == "open" or scoring == "likelihood"):
         raise click.UsageError("--permutations is for replies to multiple choice: nothing else shows the options")
     scenes = _scenes(pipe, model, prompts, contexts, seed, **shown)
-    setup = Setup(model, judges, prompts, seed, mode, contexts, scoring, rank, votes, window, permutations, scenes)
+    plan = Plan(mode, contexts, tuple(dict.fromkeys(windows)), permutations)
+    setup = Setup(model, judges, prompts, seed, plan, scoring, rank, votes, scenes)
     noticed = Noticed()
     pipe.closing = noticed.order
     pipe.notes.append(noticed.disputes)
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
-        if "full" in contexts or "memory" in contexts:
-            noticed.history(qa["histories"][window_of(qa, window)]["id"])
+        noticed.histories(takes(qa, items, plan))
         made = await results(qa, items, setup)
         noticed.results(made.records)
         return made
 
-    pipe.run(make, reads="qa", writes="result")
+    several = len(plan.windows) > 1 or ALL in plan.windows
+    pipe.run(make, reads="qa", writes="result", arrange=by_history(plan) if several else None)
 
 
 def _sort_errors(pipe: Pipe, judges: tuple[Model, ...], prompts: Prompts, questions: str | None) -> None:

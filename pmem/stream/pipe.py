@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any, TypeGuard
 
 import orjson
@@ -17,6 +18,9 @@ from pmem.stream.run import NEWLINE, Run
 from pmem.stream.sink import Sink, Spool
 from pmem.stream.source import Entry, Record, Torn
 
+Arrange = Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]]
+"""What makes of batches of entries the batches of what is worked on."""
+
 
 class Pipe(Run):
     """One command's run over its input. Made by `stream_options`."""
@@ -28,17 +32,19 @@ class Pipe(Run):
         reads: str,
         writes: str,
         parse: Callable[[bytes], Record] | None = None,
+        arrange: Arrange | None = None,
     ) -> None:
         """Map every record through `make(record, items)`, concurrently, in order.
 
-        items: None for the whole record, or the parts to make where a reject was fed in again.
+        items: None for the whole record, or the parts to make where a reject was fed in again. arrange: puts the
+        entries into another order; one may be passed on several times, each with other items.
         """
 
         async def one(entry: Entry) -> Record | Made:
             return await make(entry.record, entry.items)
 
         self._start(reads.split(), parse)
-        self._drive(lambda batches: batches, one, writes)
+        self._drive(arrange or (lambda batches: batches), one, writes)
 
     def run_groups(self, make: Callable[[Group], Awaitable[Made]], *, key: str, reads: str, writes: str) -> None:
         """Map every group of neighbours that share `key` through `make`, concurrently, in order."""
@@ -50,7 +56,7 @@ class Pipe(Run):
             return await make(Group([entry.record for entry in entries], items and sorted(set(items))))
 
         self._start(reads.split(), None)
-        self._drive(lambda batches: grouped(batches, key), one, writes)
+        self._drive(lambda batches: grouped(batches, itemgetter(key)), one, writes)
 
     def sift(
         self,
@@ -276,7 +282,7 @@ class Pipe(Run):
 
     def _drive(
         self,
-        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        arrange: Arrange,
         make: Callable[[Any], Awaitable[Record | Made]],
         writes: str,
     ) -> None:
@@ -294,7 +300,7 @@ class Pipe(Run):
 
     async def _pump(
         self,
-        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        arrange: Arrange,
         make: Callable[[Any], Awaitable[Record | Made]],
         writes: str,
     ) -> None:
