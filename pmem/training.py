@@ -1,0 +1,1 @@
+"""The options of every command that trains, as decorators."""
