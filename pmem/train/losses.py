@@ -22,11 +22,11 @@ def group_advantages(rewards: Tensor, eps: float = 1e-6) -> Tensor:
     """
     there = ~rewards.isnan()
     count = there.sum(-1, keepdim=True)
-    known = rewards.nan_to_num(0.0)
+    known = rewards.double().nan_to_num(0.0)  # in float32, eps would blow rounding errors among equal rewards up
     mean = known.sum(-1, keepdim=True) / count.clamp(min=1)
     away = (known - mean) * there
     std = (away.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
-    return away / (std + eps)
+    return (away / (std + eps)).to(rewards.dtype)
 
 
 class PolicyLoss(NamedTuple):
