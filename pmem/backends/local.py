@@ -257,16 +257,7 @@ class _Worker:
         return found
 
     def _prompt(self, request: Request) -> list[int]:
-        """Token ids of the messages in the model's chat format, up to where the assistant's reply begins."""
-        messages = messages_of(request)
-        options = template_options(request, self._tokenizer, f"local model '{self._name}'")
-        try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
-        except Exception as fault:  # templates raise what they like, jinja2's errors mostly
-            why = f"the chat template of local model '{self._name}' refuses the messages: {fault}"
-            raise ModelError(why, call=request.call or None) from fault
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return prompt_ids(request, self._tokenizer, f"local model '{self._name}'")
 
     def _fit(self, request: Request, prompt: int, reply: int) -> None:
         if prompt + reply > self._context:
@@ -280,6 +271,23 @@ class _Worker:
     def _completion(self, row: Any) -> Completion:
         text = self._tokenizer.decode(row.out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, Usage(prompt=len(row.prompt), completion=len(row.out)), row.finish)
+
+
+def prompt_ids(request: Request, tokenizer: Any, name: str) -> list[int]:
+    """Token ids of the messages in the model's chat format, up to where the assistant's reply begins.
+
+    name: the model, in messages. ModelError if its template refuses the messages; BackendError as template_options.
+    """
+    options = template_options(request, tokenizer, name)
+    try:
+        text = tokenizer.apply_chat_template(
+            messages_of(request), tokenize=False, add_generation_prompt=True, **options
+        )
+    except Exception as fault:  # templates raise what they like, jinja2's errors mostly
+        why = f"the chat template of {name} refuses the messages: {fault}"
+        raise ModelError(why, call=request.call or None) from fault
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
 
 
 def messages_of(request: Request) -> list[Message]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pmem.evaluation.question import history_of
 from pmem.evaluation.takes import Take
 from pmem.reward.open_ended import disputed
 
@@ -22,7 +23,7 @@ class Noticed:
     def histories(self, takes: Iterable[Take]) -> None:
         """What is asked next, as far as its prompts begin with a history or its memory."""
         for take in takes:
-            if take.context in SHARED and (own_id := take.history()) != self._latest:
+            if take.context in SHARED and take.window and (own_id := history_of(take.qa, take.window)) != self._latest:
                 self._returns += own_id in self._seen
                 self._seen.add(own_id)
                 self._latest = own_id

@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
-from pmem.choices import LETTERS
-from pmem.errors import RecordError
+from pmem.evaluation.question import turned, windows
 from pmem.evaluation.scenes import OF_HISTORY
 from pmem.stream.made import grouped
 from pmem.stream.source import Entry, Torn
@@ -41,15 +40,6 @@ class Take(NamedTuple):
         window = f"-{self.window}" if self.window else ""
         return self.context + window + (f"-order{self.permutation}" if self.permutation else "")
 
-    def history(self) -> str:
-        """The id of the history of its window; RecordError if the question has none."""
-        histories = self.qa["histories"]
-        if self.window not in histories:
-            known = ", ".join(histories) or "none"
-            why = f"the question has no history of window {self.window}; it has: {known}"
-            raise RecordError(why, reason="schema", pointer="/histories")
-        return str(histories[self.window]["id"])
-
 
 def takes(qa: dict[str, Any], items: list[str] | None, plan: Plan) -> list[Take]:
     """All that is asked of a question, or what `items` names of it. Windows that it doesn't have are among it."""
@@ -66,17 +56,12 @@ def takes(qa: dict[str, Any], items: list[str] | None, plan: Plan) -> list[Take]
 def _windows(qa: dict[str, Any], wanted: tuple[str, ...]) -> list[str]:
     if wanted and ALL not in wanted:
         return [*wanted]
-    sizes = {name: (one["relevant_tokens"] or 0) + (one["filler_tokens"] or 0) for name, one in qa["histories"].items()}
-    own = sorted(sizes, key=lambda name: sizes[name]) or ["32k"]
+    own = windows(qa) or ["32k"]
     return own if wanted else own[:1]
 
 
 def _take(qa: dict[str, Any], mode: str, context: str, window: str | None, permutation: int) -> Take:
-    """The question with its options rotated, so that the right one stands in another place in each order."""
-    options, gold = qa["options"] or [], qa["gold"] or ""
-    if permutation:
-        options = [*options[permutation:], *options[:permutation]]
-        gold = LETTERS[(LETTERS.index(gold) - permutation) % len(options)]
+    options, gold = turned(qa, permutation)
     call = f"eval/{qa['id']}/{mode}-{context}" + (f"-{window}" if window else "")
     return Take(qa, context, window, permutation, options, gold, call)
 

@@ -229,6 +229,32 @@ class Pipe(Run):
                 else:
                     yield entry.record
 
+    def gather(self, work: Callable[[list[Record]], Awaitable[None]], *, reads: str) -> None:
+        """Hand all records at once to `work`, which writes lines of its own with `tell`."""
+
+        async def run() -> None:
+            try:
+                await work([entry.record for batch in self._entries() for entry in batch if self._whole(entry)])
+            finally:
+                await self._close()
+
+        self._start(reads.split(), None)
+        try:
+            with two_at_most():
+                in_loop(run)
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _whole(self, entry: Entry | Torn) -> TypeGuard[Entry]:
+        return self._offered(entry, lambda record: None)
+
+    def tell(self, line: bytes) -> None:
+        """Write a line that can be read at once."""
+        with unbroken():
+            self.out.write(line)
+            self.out.flush()
+
     def answer(self, make: Callable[[str], Awaitable[str]]) -> None:
         """Map all input, as one text, to one text; nothing comes of nothing."""
 
