@@ -168,8 +168,18 @@ class Pipe(Run):
         """One more file, of a single JSON document."""
         self.also(path).write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | NEWLINE))
 
-    def take(self, entries: Iterable[Entry | Torn], make: Callable[[Entry], Made], *, writes: str) -> None:
-        """Map what a reader of another format yields (parsed items with their places) through `make`, in order."""
+    def take(
+        self,
+        entries: Iterable[Entry | Torn],
+        make: Callable[[Entry], Made],
+        *,
+        writes: str,
+        gathered: Callable[[], Iterable[bytes]] = tuple,
+    ) -> None:
+        """Map what a reader of another format yields (parsed items with their places) through `make`, in order.
+
+        gathered: called once all have been read, where records are made of many items: each as its line.
+        """
         self._start([], None)
         valid = check.validator(writes)
         try:
@@ -178,6 +188,9 @@ class Pipe(Run):
                     self.counts["in"] += 1
                     self._write(self._taken(entry, make, writes, valid))
                     self.out.flush()
+                for line in gathered():
+                    with unbroken():
+                        self.out.write(line)
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
