@@ -74,7 +74,14 @@ class Tree:
         return name
 
     def say(
-        self, role: str, content: Any, *, after: str | None = None, timed: bool = True, wait: float = 1, **more: Any
+        self,
+        role: str,
+        content: Any = "",
+        *,
+        after: str | None = None,
+        timed: bool = True,
+        wait: float = 1,
+        **more: Any,
     ) -> str:
         """A message, so many minutes after the last one; its node's name."""
         self._at += timedelta(minutes=wait)

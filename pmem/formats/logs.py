@@ -1,7 +1,7 @@
 """People's own logs: the chats of one person become one history, in time order, whatever order they come in."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -83,26 +83,38 @@ class Log:
             kept[chat.id] = _Kept(last, sittings, chat.systems, chat.about)
         return Made([])
 
-    def histories(self) -> Iterator[bytes]:
-        """A history for each user, as a line of JSON. Sessions without a date come first."""
+    def histories(self) -> Iterator[Iterable[bytes]]:
+        """A history for each user, as the pieces of its line. Sessions without a date come first."""
         for user, chats in self._users.items():
             yield self._line(user, list(chats.values()))
 
-    def _line(self, user: str, chats: list[_Kept]) -> bytes:
+    def _line(self, user: str, chats: list[_Kept]) -> Iterable[bytes]:
         placed = [sitting for chat in chats for sitting in chat.sittings]
         placed.sort(key=lambda one: (one.when is not None, one.when or 0.0))
-        messages = b"[" + b",".join(one.messages for one in placed) + b"]"
         sessions, start, before = [], 0, 0
         for one in placed:
             count, size = one.session["end"] - one.session["start"], one.session["tokens"]
             sessions.append({**one.session, "start": start, "end": start + count, "token_start": before})
             start, before = start + count, before + size
+        messages = [b"[", *_between(b",", (one.messages for one in placed)), b"]"]
+        digest = hashlib.sha256()
+        for piece in messages:
+            digest.update(piece)
         latest = max((chat for chat in chats if chat.about), key=lambda chat: chat.last, default=None)
         systems = dict.fromkeys(text for chat in chats for text in chat.systems)
         system = "\n\n".join([*([latest.about] if latest and latest.about else []), *systems]) or None
-        own_id = make_id("h", self._source, user, system, hashlib.sha256(messages).hexdigest())
-        made = as_history(self._source, own_id, "whole", user, system, sessions, messages)
-        return orjson.dumps(made, option=orjson.OPT_APPEND_NEWLINE)
+        own_id = make_id("h", self._source, user, system, digest.hexdigest())
+        made = as_history(self._source, own_id, "whole", user, system, sessions, b"[]")
+        head = orjson.dumps({**made, "messages_sha256": digest.hexdigest()})
+        return [head.removesuffix(b"[]}"), *messages, b"}\n"]
+
+
+def _between(mark: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces with a mark between them."""
+    for number, piece in enumerate(pieces):
+        if number:
+            yield mark
+        yield piece
 
 
 def _sessions(chat: Chat) -> Iterator[tuple[float | None, Session]]:

@@ -174,11 +174,11 @@ class Pipe(Run):
         make: Callable[[Entry], Made],
         *,
         writes: str,
-        gathered: Callable[[], Iterable[bytes]] = tuple,
+        gathered: Callable[[], Iterable[Iterable[bytes]]] = tuple,
     ) -> None:
         """Map what a reader of another format yields (parsed items with their places) through `make`, in order.
 
-        gathered: called once all have been read, where records are made of many items: each as its line.
+        gathered: called once all have been read, where a record is made of many items: each as the pieces of its line.
         """
         self._start([], None)
         valid = check.validator(writes)
@@ -188,9 +188,10 @@ class Pipe(Run):
                     self.counts["in"] += 1
                     self._write(self._taken(entry, make, writes, valid))
                     self.out.flush()
-                for line in gathered():
+                for pieces in gathered():
                     with unbroken():
-                        self.out.write(line)
+                        for number, piece in enumerate(pieces):
+                            self.out.write(piece, int(number == 0))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
