@@ -513,7 +513,7 @@ def test_messages_with_tools_images_and_parts(tmp_path: Path) -> None:
         ("assistant", "I can't say."),
         ("user", [{"type": "text", "text": "[input_audio]"}]),
     ]
-    wrong = {"messages": [{"role": "assistant", "content": None}]}
+    wrong = {"messages": [{"role": "user", "content": None}]}
     assert "/messages/0/content: expected text" in pmem("import", "messages", folder=tmp_path, input=lines([wrong])).err
 
 

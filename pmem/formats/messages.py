@@ -144,11 +144,9 @@ def _when(one: Record) -> float | None:
 def _content(message: Message, pointer: str) -> str | list[Record]:
     """A message's content as records have it; empty if there is none, as where the assistant calls a tool."""
     content = message.get("content")
-    if content is None:
+    if content is None and message["role"] == "assistant":
         refusal = message.get("refusal")
-        called = message.get("tool_calls") or message.get("function_call")
-        if isinstance(refusal, str) or called:
-            return refusal.strip() if isinstance(refusal, str) else ""
+        return refusal.strip() if isinstance(refusal, str) else ""
     if isinstance(content, str):
         return content if content.strip() else ""
     if not isinstance(content, list):
