@@ -11,6 +11,7 @@ import pytest
 
 from tests.command import asking, lines, pmem, records, sample
 from tests.memory_model import history
+from tests.record import lines_of
 from tests.stub import running
 
 ADAPTER = Path(__file__).parent.parent / "shell" / "adapters" / "mem0.py"
@@ -61,15 +62,17 @@ def test_mem0_in_the_place_of_memdump(tmp_path: Path) -> None:
         assert (ana["user_id"], ana["history_id"]) == ("ana", given[0]["id"]) and ben["text"] == ""
         assert pmem("validate", "mem0.jsonl", folder=tmp_path).status == 0
         reference = dict.fromkeys(("distance_tokens", "relevant_tokens", "filler_tokens"))
-        asked = {**sample("qa"), "histories": {"all": {"id": given[0]["id"], **reference}}}
-        told = pmem(
-            "eval", *asking(stub), "--context", "memory", "--memories", "mem0.jsonl", folder=tmp_path,
-            input=lines([asked]),
-        )  # fmt: skip
-    assert told.status == 0, told.err
-    assert [one["memory_id"] for one in told.records] == [ana["id"]]
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left <= {"reply.py", "mem0.jsonl", ".cache"}, left
+        asked = lines([{**sample("qa"), "histories": {"all": {"id": given[0]["id"], **reference}}}])
+        own = pmem("memdump", *asking(stub), "-o", "pmem.jsonl", folder=tmp_path, input=lines(given))
+        assert own.status == 0, own.err
+        for name in ("pmem", "mem0"):
+            memories = ("--context", "memory", "--memories", f"{name}.jsonl", "-o", f"with-{name}.jsonl")
+            assert pmem("eval", *asking(stub), *memories, folder=tmp_path, input=asked).status == 0
+    assert [one["memory_id"] for one in lines_of(tmp_path / "with-mem0.jsonl")] == [ana["id"]]
+    told = pmem("compare", "with-pmem.jsonl", "with-mem0.jsonl", folder=tmp_path)
+    assert told.status == 0 and b"with-mem0.jsonl" in told.out and "2 runs, 1 questions" in told.err
+    left = {path.name for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
+    assert left <= {"reply.py", ".cache"}, left
 
 
 @needs_mem0

@@ -391,6 +391,8 @@ def test_files_that_are_no_exports_are_told(tmp_path: Path) -> None:
         (tmp_path / "x.zip").write_bytes(content)
         ran = pmem("import", "chatgpt", "x.zip", "-o", "h.jsonl", folder=tmp_path)
         assert ran.status == 1 and said in ran.err and not (tmp_path / "h.jsonl").exists(), ran.err
+    piped = pmem("import", "chatgpt", folder=tmp_path, input=chatgpt_zip([tree("Hi.")]))
+    assert piped.status == 1 and "<stdin>: a zip file can't be read from a pipe: name the file" in piped.err
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no conversations\.json; found nothing"):
         list(conversations((str(tmp_path / "empty"),)))

@@ -5,14 +5,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pmem.errors import InputError
 from pmem.formats.items import items, items_of
-from pmem.stream.source import CHUNK, Entry, Torn
+from pmem.stream.source import CHUNK, Entry, Torn, blocks
 
 CONVERSATIONS = re.compile(r"(?:.*/)?conversations(?:[-_]\d+)?\.json\Z")
 """Services name the file conversations.json; large exports have conversations-000.json and so on."""
+ZIP = b"PK\x03\x04"
+"""How a zip file begins."""
 
 
 def conversations(paths: tuple[str, ...]) -> Iterator[Entry | Torn]:
@@ -26,6 +29,8 @@ def conversations(paths: tuple[str, ...]) -> Iterator[Entry | Torn]:
             yield from items(tuple(str(Path(path) / name) for name in _chosen(inside, path)))
         elif path != "-" and zipfile.is_zipfile(path):
             yield from _zipped(path)
+        elif path == "-":
+            yield from _piped()
         else:
             yield from items((path,))
 
@@ -37,6 +42,14 @@ def _chosen(names: list[str], where: str) -> list[str]:
         others = ", ".join(sorted(names)[:5]) or "nothing"
         raise InputError(f"{where}: holds no conversations.json; found {others}")
     return found
+
+
+def _piped() -> Iterator[Entry | Torn]:
+    content = blocks("-")
+    first = next(content, b"")
+    if first.startswith(ZIP):
+        raise InputError("<stdin>: a zip file can't be read from a pipe: name the file")
+    yield from items_of(chain([first], content), "<stdin>")
 
 
 def _zipped(path: str) -> Iterator[Entry | Torn]:
