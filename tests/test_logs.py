@@ -98,7 +98,10 @@ def test_images_files_and_speech_become_text() -> None:
     look = text(picture("file-1"), picture("file-9"), "What is it?", kind="multimodal_text")
     one.say("user", look, metadata={"attachments": files})
     made = picture("file-3", dalle={"gen_id": "g", "prompt": "A red boat", "seed": 1})
-    one.say("tool", text(made, kind="multimodal_text"), name="dalle.text2im")
+    one.say("tool", text(made, kind="multimodal_text"), name="dalle.text2im", metadata={"attachments": files})
+    unsaid = picture("file-6", dalle={"gen_id": "g", "prompt": ""}, generation={"gen_id": "h"})
+    one.say("tool", text(unsaid, kind="multimodal_text"), name="t2uay3k.sj1i4kz")
+    one.say("assistant", {"content_type": "of_tomorrow", "parts": None})
     one.say("tool", text(picture("file-4"), "Page 1", kind="multimodal_text"), name="myfiles_browser")
     spoken = {"content_type": "audio_transcription", "text": "Turn it blue", "direction": "in", "decoding_id": None}
     sound = {"content_type": "real_time_user_audio_video_asset_pointer", "frames_asset_pointers": []}
@@ -107,6 +110,7 @@ def test_images_files_and_speech_become_text() -> None:
     assert said(one) == [
         ("user", "[photo: IMG_2041.jpg]\n[photo]\nWhat is it?\n[file: cv.pdf]"),
         ("assistant", "[photo: A red boat]"),
+        ("assistant", "[photo]"),
         ("user", "Turn it blue"),
         ("user", "[photo]"),
     ]

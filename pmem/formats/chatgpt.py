@@ -106,8 +106,9 @@ def _shown(message: Record, pointer: str) -> str:
     author = message["author"]["role"]
     if author == "assistant" and message.get("recipient") not in (None, "", "all"):
         return ""
-    names = _names(meta)
-    parts = _parts(content, names, f"{pointer}/content", only_pictures=author == "tool")
+    made = author == "tool"
+    names = {} if made else _names(meta)
+    parts = _parts(content, names, f"{pointer}/content", only_pictures=made)
     text = "\n".join(part for part in [*parts, *(f"[file: {name}]" for name in names.values() if name)] if part)
     return (_unmarked(text) if author == "assistant" else text).strip()
 
@@ -117,7 +118,7 @@ def _parts(content: Record, names: dict[str, str], pointer: str, *, only_picture
     if isinstance(content.get("text"), str) and not only_pictures:
         code = content["content_type"] == "code"
         return [f"```\n{content['text']}\n```" if code else content["text"]]
-    parts = content.get("parts", [])
+    parts = content.get("parts") or []
     if not isinstance(parts, list):
         raise _fault("expected a list of parts", f"{pointer}/parts")
     texts = []
@@ -128,7 +129,7 @@ def _parts(content: Record, names: dict[str, str], pointer: str, *, only_picture
             if part.get("content_type") == "image_asset_pointer" and (made or not only_pictures):
                 name = names.pop(str(part.get("asset_pointer")).rpartition("//")[2], "")
                 asked = made.get("prompt") if isinstance(made, dict) else None
-                texts.append(in_words(asked if isinstance(asked, str) else name))
+                texts.append(in_words(asked if isinstance(asked, str) and asked else name))
             elif isinstance(part.get("text"), str) and not only_pictures:  # such as what was spoken
                 texts.append(part["text"])
         elif isinstance(part, str):
