@@ -11,6 +11,7 @@ import click
 
 from pmem import tokens
 from pmem.backends.model import Model
+from pmem.errors import RecordError
 from pmem.memory.files import file_name, save
 from pmem.memory.loop import MOST, Form, unbroken
 from pmem.memory.memories import CHUNK, Remembered, Setup, memories
@@ -109,10 +110,16 @@ class _Dump:
         self._pipe, self._model, self._setup, self._folder, self._trace = pipe, model, setup, folder, trace
         self.previous = before
         self._counts: Counter[str] = Counter()
+        self._paged: dict[str, str] = {}  # user -> history whose memory is on the page
 
     async def made(self, history: Record, _items: list[str] | None) -> Made:
         """The memories of a history's user: all, or the last."""
         user_id = history["user_id"]
+        if self._folder and self._paged.setdefault(user_id, history["id"]) != history["id"]:
+            said = (
+                f"another history of {user_id} came before, and a user has one page: run it by itself, with --previous"
+            )
+            raise RecordError(said, reason="limit", pointer="/user_id")
         before = self.previous.of(user_id, history["id"]) if self.previous else None
 
         async def ask(messages: list[Record], number: int, left: int) -> str:

@@ -174,8 +174,18 @@ class Pipe(Run):
         """One more file, of a single JSON document."""
         self.also(path).write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | NEWLINE))
 
-    def take(self, entries: Iterable[Entry | Torn], make: Callable[[Entry], Made], *, writes: str) -> None:
-        """Map what a reader of another format yields (parsed items with their places) through `make`, in order."""
+    def take(
+        self,
+        entries: Iterable[Entry | Torn],
+        make: Callable[[Entry], Made],
+        *,
+        writes: str,
+        gathered: Callable[[], Iterable[Iterable[bytes]]] = tuple,
+    ) -> None:
+        """Map what a reader of another format yields (parsed items with their places) through `make`, in order.
+
+        gathered: called once all have been read, where a record is made of many items: each as the pieces of its line.
+        """
         self._start([], None)
         valid = check.validator(writes)
         try:
@@ -184,6 +194,10 @@ class Pipe(Run):
                     self.counts["in"] += 1
                     self._write(self._taken(entry, make, writes, valid))
                     self.out.flush()
+                for pieces in gathered():
+                    with unbroken():
+                        for number, piece in enumerate(pieces):
+                            self.out.write(piece, int(number == 0))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
