@@ -72,26 +72,30 @@
   // ---- the words that two versions have in common ------------------------------------------------------------------
 
   const difference = (before, after) => {
-    const a = before.split(/\s+/), b = after.split(/\s+/), same = a.map(() => new Uint16Array(b.length + 1));
-    same.push(new Uint16Array(b.length + 1));
+    const cut = (text) => text.match(/\s*(?:[\p{L}\p{N}\p{M}'’]+|[^\s\p{L}\p{N}])/gu) ?? [];
+    const a = cut(before), b = cut(after), alike = (i, j) => a[i].trim() === b[j].trim();
+    const same = [...a, 0].map(() => new Uint16Array(b.length + 1));
     for (let i = a.length - 1; i >= 0; i--)
       for (let j = b.length - 1; j >= 0; j--)
-        same[i][j] = a[i] === b[j] ? same[i + 1][j + 1] + 1 : Math.max(same[i + 1][j], same[i][j + 1]);
+        same[i][j] = alike(i, j) ? same[i + 1][j + 1] + 1 : Math.max(same[i + 1][j], same[i][j + 1]);
     const parts = [];
     const put = (tag, word) => (parts.at(-1)?.tag === tag ? parts.at(-1).words.push(word) : parts.push({ tag, words: [word] }));
     for (let i = 0, j = 0; i < a.length || j < b.length;) {
-      if (i < a.length && j < b.length && a[i] === b[j]) { put("span", a[i]); i++; j++; }
+      if (i < a.length && j < b.length && alike(i, j)) { put("span", b[j]); i++; j++; }
       else if (j >= b.length || (i < a.length && same[i + 1][j] >= same[i][j + 1])) put("del", a[i++]);
       else put("ins", b[j++]);
     }
     const whole = document.createDocumentFragment();
-    parts.forEach(({ tag, words }) => whole.append(make(tag, "", words.join(" ")), " "));
+    parts.forEach(({ tag, words }) => {
+      const text = words.join("");
+      whole.append(text.match(/^\s*/)[0], make(tag, "", text.trimStart()));
+    });
     return whole;
   };
   const changed = (thread, version) => {
     const [before, after] = [thread.versions[version - 1]?.[1], thread.versions[version][1]];
     if (after === null) return make("i", "soft", "the wording then isn't known");
-    return before && before.length * after.length < 4e6 ? difference(before, after) : document.createTextNode(after);
+    return before && Math.max(before.length, after.length) < 5000 ? difference(before, after) : document.createTextNode(after);
   };
 
   // ---- one user ----------------------------------------------------------------------------------------------------
@@ -127,21 +131,20 @@
   const counts = (column) => Object.fromEntries(changedThen.map((kind) => [kind, threads.filter((thread) => state(thread, column) === kind).length]));
   const drawStrip = () => {
     strip.replaceChildren();
-    const all = columns.map((_, column) => counts(column)), most = Math.max(1, ...all.map(({ came, changed, gone }) => Math.max(came + changed, gone)));
-    const size = (count, room) => (count ? Math.max(2, (room * count) / most) : 0);
+    const all = columns.map((_, column) => counts(column)), most = Math.max(1, ...all.map(({ came, changed, gone }) => Math.max(came + changed, 1.7 * gone)));
+    const size = (count) => (count ? Math.max(2, (34 * count) / most) : 0);
     const svg = draw(strip, "svg", { "aria-hidden": "true" });
     const wide = 100 / columns.length;
     all.forEach(({ came, changed, gone }, column) => {
-      const x = `${(column + 0.2) * wide}%`, width = `${0.6 * wide}%`;
-      const up = size(came, 30), mid = size(changed, 30), down = size(gone, 20);
-      const told = `${chunkOf(column)}: ${came} came, ${changed} changed, ${gone} went`;
-      draw(svg, "rect", { class: "hit", x: `${column * wide}%`, width: `${wide}%`, y: 0, height: 60 }, told);
-      if (up) draw(svg, "rect", { class: "came", x, width, y: 36 - mid - up, height: up, rx: 1 });
-      if (mid) draw(svg, "rect", { class: "changed", x, width, y: 36 - mid, height: mid, rx: 1 });
-      if (down) draw(svg, "rect", { class: "gone", x, width, y: 39, height: down, rx: 1 });
-      if (columns[column].edited) draw(svg, "rect", { class: "hand", x, width, y: 36, height: 3 });
+      const x = `${(column + 0.5) * wide}%`, bar = (name, y1, y2) => y1 !== y2 && draw(svg, "line", { class: name, x1: x, x2: x, y1, y2 });
+      const up = size(came), middle = size(changed), down = size(gone);
+      draw(svg, "rect", { class: "hit", x: `${column * wide}%`, width: `${wide}%`, y: 0, height: 60 }, `${chunkOf(column)}: ${came} came, ${changed} changed, ${gone} went`);
+      bar("changed", 37, 37 - middle);
+      bar("came", 37 - middle, 37 - middle - up);
+      bar("gone", 38, 38 + down);
+      if (columns[column].edited) bar("hand", 36, 39);
     });
-    draw(svg, "line", { x1: 0, x2: "100%", y1: 37.5, y2: 37.5 });
+    draw(svg, "line", { x1: 0, x2: "100%", y1: 37.5, y2: 37.5, class: "axis" });
     strip.setAttribute("aria-valuemin", 1);
     strip.setAttribute("aria-valuemax", columns.length);
   };
@@ -295,7 +298,7 @@
   // ---- which user --------------------------------------------------------------------------------------------------
 
   const entries = users.map((one, place) => {
-    const line = make("li"), button = make("button", "user");
+    const line = make("li"), button = make("button", "person");
     button.type = "button";
     button.dataset.user = place;
     const facts = [some(one.chunks, "chunk"), some(one.now, "statement"), ...(several ? [one.histories[0]] : [])];
@@ -327,7 +330,7 @@
   let waiting = 0;
   const soon = (task) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(task); };
   byId("list").addEventListener("click", (event) => {
-    const button = event.target.closest(".user");
+    const button = event.target.closest(".person");
     if (button) show(Number(button.dataset.user));
   });
   byId("choose").addEventListener("change", (event) => show(Number(event.target.value)));
@@ -339,7 +342,7 @@
     const all = [...event.currentTarget.querySelectorAll(selector)];
     all[all.indexOf(from) + step]?.focus();
   };
-  byId("list").addEventListener("keydown", (event) => among(event, ".user"));
+  byId("list").addEventListener("keydown", (event) => among(event, ".person"));
   byId("statements").addEventListener("keydown", (event) => among(event, ".row"));
   byId("statements").addEventListener("click", (event) => {
     const button = event.target.closest(".row");

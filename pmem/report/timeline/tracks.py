@@ -142,22 +142,26 @@ class Tracks:
     """Gathers memory records, in the order in which they were made, by the memory that they continue."""
 
     def __init__(self) -> None:
-        self._tracks: list[Track] = []
         self._of_user: dict[str, list[Track]] = {}
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
 
     def add(self, record: Record) -> None:
-        """Put one record where it belongs; one that came before counts once."""
-        if record["id"] in self._seen:
-            return
-        self._seen.add(record["id"])
+        """Put one record where it belongs; one that came before, or was only carried over a night, counts once.
+
+        Two histories of a user that begin alike give memories of one id.
+        """
+        key = (record["id"], record["history_id"])
         others = self._of_user.setdefault(record["user_id"], [])
-        track = next((one for one in others if one.last_id == record["previous_id"]), None)
-        track = track or next((one for one in reversed(others) if one.follows(record)), None)
+        fitting = [one for one in others if one.last_id == record["previous_id"]]
+        track = next((one for one in fitting if record["history_id"] in one.histories), None)
+        known = not track and any(one.last_id == record["id"] for one in others)
+        if key in self._seen or known:
+            return
+        self._seen.add(key)
+        track = track or next(iter(fitting), None) or next((one for one in others[::-1] if one.follows(record)), None)
         if not track:
             track = Track(record["user_id"])
             others.append(track)
-            self._tracks.append(track)
         track.add(record)
 
     def all(self) -> list[Track]:
@@ -167,7 +171,7 @@ class Tracks:
     def cited(self) -> dict[str, set[int]]:
         """The messages that statements rest on, by their history."""
         found: dict[str, set[int]] = {}
-        for track in self._tracks:
+        for track in self.all():
             for own_id, messages in track.cited().items():
                 found.setdefault(own_id, set()).update(messages)
         return found
