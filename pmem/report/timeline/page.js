@@ -131,8 +131,8 @@
   const counts = (column) => Object.fromEntries(changedThen.map((kind) => [kind, threads.filter((thread) => state(thread, column) === kind).length]));
   const drawStrip = () => {
     strip.replaceChildren();
-    const all = columns.map((_, column) => counts(column)), most = Math.max(1, ...all.map(({ came, changed, gone }) => Math.max(came + changed, 1.7 * gone)));
-    const size = (count) => (count ? Math.max(2, (34 * count) / most) : 0);
+    const all = columns.map((_, column) => counts(column)), most = Math.max(1, ...all.slice(columns.length > 2 ? 1 : 0).map(({ came, changed, gone }) => Math.max(came + changed, 1.7 * gone)));
+    const size = (count) => (count ? Math.max(2, Math.min(34, (34 * count) / most)) : 0); // the first chunk may go over: all is new then
     const svg = draw(strip, "svg", { "aria-hidden": "true" });
     const wide = 100 / columns.length;
     all.forEach(({ came, changed, gone }, column) => {
@@ -223,7 +223,7 @@
     byId("count").textContent = shown.length === threads.length ? some(shown.length, "statement") : `${number(shown.length)} of ${some(threads.length, "statement")}`;
     const blocks = sections.map(([section, inside]) => {
       const block = make("section", "block"), rows = make("ul");
-      block.append(make("h3", "", section || "Without a heading"));
+      if (section || sections.length > 1) block.append(make("h3", "", section || "Without a heading"));
       if (inside[0].topic) block.append(make("p", "notes", "Topics by name only. Nothing on them stays in the memory, whatever the chats say."));
       rows.append(...inside.map(row));
       block.append(rows);
