@@ -120,9 +120,8 @@ def measured(bench: Bench, url: str, most: int) -> list[Record]:
             calls = lines(told)
             assert 0.9 * questions < len(calls) <= questions, (context, len(calls))  # equal ones are one call
             row[context], row[f"{context} out"] = mean(calls, "question")
-        row["history tokens"] = sum(one["tokens"] for one in lines(bench.folder / "h.jsonl")) / histories
         row["times less in"] = row["full"] / row["memory"]
-        row["times less at 32k"] = (WINDOW + row["full"] - row["history tokens"]) / row["memory"]
+        row["times less at 32k"] = (WINDOW + row["memory"] - row["memory tokens"]) / row["memory"]
         made = (into + out) * len(updates) / histories
         for number in QUESTIONS:
             whole = number * (row["full"] + row["full out"])
@@ -147,7 +146,7 @@ def table(rows: list[Record]) -> str:
     text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         totals = [f"{row[f'{n} questions'][0]:,.0f} / {row[f'{n} questions'][1]:,.0f}" for n in QUESTIONS]
-        counts = [f"{row[key]:,.0f}" for key in ("history tokens", "full", "memory")]
+        counts = [f"{row[key]:,.0f}" for key in ("full", "memory")]
         shares = [f"{row[key]:.1f}" for key in ("times less in", "times less at 32k")]
         cells = [row["sample"], *counts, *shares, *totals]
         text.append(f"| {' | '.join(cells)} |")
