@@ -1,4 +1,4 @@
-"""What a model says to `pmem memdump`, for benches: a memory full to the cap, of which each update changes a tenth."""
+"""What a model says to `pmem memdump`, for benches: a memory of 1,730 tokens, of which each update changes a tenth."""
 
 import re
 from random import Random
@@ -7,7 +7,7 @@ from typing import Any
 from tests.stub.words import sentence
 
 ENTRIES = 125
-"""Statements of about 16 tokens each: 2,000 tokens."""
+"""Statements of about 14 tokens each, 1,730 in all: none has to be cut to size."""
 MEMORY = re.compile(r"<memory>\n(.*?)\n</memory>", re.DOTALL)
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "import": "Read other people's data as records.",
     "export": "Write records in other people's layouts.",
     "compare": "Compare runs on the same questions.",
-    "report": "Results as one page to look through in a browser.",
+    "report": "Results, or memories, as one page to look through in a browser.",
     "memlog": "The history of a memory: what came, changed, went.",
     "chat": "Answer one message with a memory in view.",
     "cache": "List, count, prune or share the stored replies.",

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.browser import launched
 from tests.stub import Stub, running
 
 
@@ -35,3 +37,10 @@ def stub(shared: Stub) -> Stub:
     """The file's stub server, with its counts and options as at the start."""
     shared.restart()
     return shared
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser for all tests of a file; they are skipped where there is none."""
+    with launched() as started:
+        yield started

@@ -1,6 +1,7 @@
 """The loop: causal, Markovian, incremental, capped; shown with a model whose reply is a hash of all it was sent."""
 
 import asyncio
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pmem import tokens
 from pmem.check import first_fault, schema
-from pmem.memory.lineage import continued, edited, of_record
+from pmem.memory.lineage import _Words, continued, edited, of_record
 from pmem.memory.previous import Before
 from pmem.memory.text import TOPICS, Entry, parsed, trimmed, written
 from tests.memory_model import Model, Record, hashed, history, run
@@ -63,6 +64,16 @@ def test_nothing_but_messages_reaches_the_model() -> None:
     model = Model()
     records(past, model)
     assert not [text for text in model.sent if "SECRET" in text or "Zed" in text or past["user_id"] in text.split()]
+
+
+# ---- entries and their past --------------------------------------------------------------------------------------
+
+
+@given(*[st.lists(st.sampled_from(["tea", "Tea", "the", "boat", "boat", "a"]), max_size=9).map(" ".join)] * 2)
+def test_words_in_any_order_are_a_bound_of_words_in_order(one: str, other: str) -> None:
+    """difflib's own bound, which is slow; so no pair that is alike is passed over."""
+    matcher = SequenceMatcher(None, one.casefold().split(), other.casefold().split(), autojunk=False)
+    assert _Words(one).at_most_alike(_Words(other)) == matcher.quick_ratio() >= matcher.ratio()
 
 
 # ---- night after night -----------------------------------------------------------------------------------------

@@ -1,20 +1,15 @@
 """The page of `pmem report` in a real browser: it sorts, filters, opens a question, and runs nothing that it shows."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import HOSTILE, opened, shows
 from tests.command import lines, pmem, sample
 
-playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run")  # fmt: skip
-HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 2'>\u2028<!--<script>"
 
 
 def result(number: int, context: str, choice: str | None, **more: Any) -> dict[str, Any]:
@@ -25,16 +20,6 @@ def result(number: int, context: str, choice: str | None, **more: Any) -> dict[s
         "context": context, "choice": choice, "parsed": choice is not None, "correct": choice == "B",
         "reply": f"Reply {number} in {context}.", "labels": {"kind": kind, "case": "own"}, **more,
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +44,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
     """The page, open; at the end nothing may have run, failed or been asked of a network."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    opened = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda fault: said.append(str(fault)))
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(report.as_uri())
-    yield opened
-    assert opened.evaluate("window.broken") is None
-    assert said == []
-    assert {url.split("#")[0] for url in asked} == {report.as_uri()}
-    context.close()
+    with opened(browser, report) as page:
+        yield page
 
 
 def test_it_shows_every_figure_and_only_lines_in_sight(page: Any) -> None:
@@ -102,7 +76,7 @@ def test_it_filters(page: Any) -> None:
     assert page.inner_text("#count") == "34 of 100 questions"
     page.get_by_role("button", name="Clear").click()
     page.fill("#search", "Reply 42 in")
-    playwright.expect(page.locator("#count")).to_have_text("1 of 100 questions")
+    shows(page, "#count", "1 of 100 questions")
     page.fill("#search", "nowhere to be found")
     page.wait_for_selector(".empty")
 
@@ -142,13 +116,11 @@ def test_five_thousand_questions_without_lag(browser: Any, tmp_path: Path) -> No
     results = [result(n, context, "ABCD"[n % 4]) for n in range(5000) for context in ("full", "none")]
     (tmp_path / "results.jsonl").write_bytes(lines(results))
     assert pmem("report", "results.jsonl", "-o", "report.html", folder=tmp_path).status == 0
-    opened = browser.new_page()
-    opened.goto((tmp_path / "report.html").as_uri())
-    assert opened.inner_text("#count") == "5,000 questions"
-    assert opened.locator(".item").count() < 40
-    spent = opened.evaluate(
-        "() => { const began = performance.now(); document.querySelectorAll('#head button')[1].click();"
-        " return performance.now() - began }"
-    )
-    assert spent < 1000  # a tenth of that on a machine that does nothing else
-    opened.close()
+    with opened(browser, tmp_path / "report.html") as page:
+        assert page.inner_text("#count") == "5,000 questions"
+        assert page.locator(".item").count() < 40
+        spent = page.evaluate(
+            "() => { const began = performance.now(); document.querySelectorAll('#head button')[1].click();"
+            " return performance.now() - began }"
+        )
+        assert spent < 1000  # a tenth of that on a machine that does nothing else

@@ -65,19 +65,19 @@ def blame(memory: Record) -> str:
         since, changed = entry["since_chunk"], entry["changed_chunk"]
         told = f"{since:>{max(width, 5)}}  {changed if changed != since else '':>7}  "
         by_hand = " (by hand)" if entry.get("edited") else ""
-        lines.append(_wrapped(told, entry["text"] + by_hand + _evidence(entry)))
+        lines.append(wrapped(told, entry["text"] + by_hand + _evidence(entry)))
     return "\n".join(lines)
 
 
 def _evidence(entry: Record) -> str:
     """The messages that an entry rests on: ranges of indices, of earlier histories with their ids."""
-    places = [f"of {one['history_id']}: {_ranges(one['messages'])}" for one in entry.get("earlier", ())]
-    places += [_ranges(entry["evidence"])] if entry["evidence"] else []
+    places = [f"of {one['history_id']}: {ranges(one['messages'])}" for one in entry.get("earlier", ())]
+    places += [ranges(entry["evidence"])] if entry["evidence"] else []
     return f"  <- messages {'; '.join(places)}" if places else ""
 
 
-def _ranges(numbers: Iterable[int]) -> str:
-    """3, 4, 5, 9 as 3-5, 9."""
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in order in words: 3, 4, 5, 9 as 3-5, 9."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:
@@ -88,10 +88,11 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 def _line(sign: str, colour: str, text: str) -> str:
-    return click.style(_wrapped(f"  {sign} ", text), fg=colour)
+    return click.style(wrapped(f"  {sign} ", text), fg=colour)
 
 
-def _wrapped(begin: str, text: str) -> str:
+def wrapped(begin: str, text: str) -> str:
+    """Text in lines of WIDTH behind `begin`, further lines under the text."""
     return textwrap.fill(
         text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin), break_long_words=False,
         break_on_hyphens=False,

@@ -9,17 +9,22 @@ import orjson
 
 from pmem import check
 from pmem.choices import LETTERS
-from pmem.tokens import text_of
+from pmem.report.cited import Words, message_text
+from pmem.report.memory_text import lines as memory_lines
 
 Record = dict[str, Any]
 WIDTH = 100
 
 
-def rendered(record: Record) -> str:
-    """A record of any type, with styles for a terminal (`click.unstyle` takes them away)."""
-    render = RENDERERS.get(record["type"], _plain)
+def rendered(record: Record, words: Words | None = None) -> str:
+    """A record of any type, with styles for a terminal (`click.unstyle` takes them away).
+
+    words: of the messages that memories rest on.
+    """
     head = click.style(f"{record['type']} {record.get('id', '')}".strip(), bold=True)
-    return "\n".join([head, *render(record), ""])
+    if record["type"] == "memory":
+        return "\n".join([head, *memory_lines(record, words), ""])
+    return "\n".join([head, *RENDERERS.get(record["type"], _plain)(record), ""])
 
 
 def _wrapped(text: str, indent: str = "") -> str:
@@ -37,14 +42,6 @@ def _said(messages: Iterable[Record]) -> list[str]:
         lines += ["", click.style(message["role"].capitalize(), fg=colour, bold=True)]
         lines.append(_wrapped(message_text(message), "  "))
     return lines
-
-
-def message_text(message: Record) -> str:
-    """A message as text; a line stands for each image."""
-    content = message["content"]
-    parts = [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
-    urls = [part["image_url"]["url"] for part in parts]
-    return "\n".join([text_of(content), *("[image]" if url.startswith("data:") else f"[image {url}]" for url in urls)])
 
 
 def _taste(preference: Record) -> str:
@@ -139,14 +136,6 @@ def _result(record: Record) -> list[str]:
     return lines + _votes(record["votes"])
 
 
-def _memory(record: Record) -> list[str]:
-    return [
-        f"chunk {record['chunk']} of {record['chunks']} | {record['tokens']:,} tokens",
-        "",
-        _wrapped(record["text"]),
-    ]
-
-
 def _dialogue(record: Record) -> list[str]:
     return [f"{record['domain']} | {record['source']}", *_said(record["messages"])]
 
@@ -156,7 +145,7 @@ def _error(record: Record) -> list[str]:
     facts = [record["stage"], record["reason"], place, record["pointer"] or "", record["call"] or ""]
     inside = record["record"]
     held: list[str] = []
-    if inside and inside.get("type") in list(RENDERERS):
+    if inside and inside.get("type") in [*RENDERERS, "memory"]:
         whole = check.validator(inside["type"])(inside)  # what was rejected may be broken
         held = ["", *(rendered(inside).splitlines() if whole else _plain(inside))]
     return [" | ".join(fact for fact in facts if fact), _wrapped(record["message"]), *held]
@@ -175,7 +164,6 @@ RENDERERS: dict[str, Callable[[Record], list[str]]] = {
     "history": _history,
     "qa": _qa,
     "result": _result,
-    "memory": _memory,
     "filler": _dialogue,
     "error": _error,
 }

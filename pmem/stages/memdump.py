@@ -36,7 +36,7 @@ LATER = 1 << 60
     epilog="Examples: pmem memdump histories.jsonl -m openai:gpt-5 -o memories.jsonl; pmem memdump tonight.jsonl "
     "-m openai:gpt-5 --previous memories --format md"
 )
-@stream_options()
+@stream_options(drops=True)
 @model_options()
 @seed_option
 @click.option("--format", "shape", type=click.Choice(["jsonl", "md", "prompt"]), default="jsonl", show_default=True,
@@ -45,6 +45,7 @@ LATER = 1 << 60
               help="Write USER.md and USER.json here, whatever --format says (for md: in memories).")  # fmt: skip
 @click.option("--previous", "before", type=click.Path(), metavar="FILE|DIR",
               help="Go on from these memories, records or edited pages: read only what is new.")  # fmt: skip
+@click.option("--window", help="Of histories in several windows, only those of this one (the others are dropped).")
 @click.option("--trace", is_flag=True, help="A record for each chunk instead of the last only (for `pmem memlog`).")
 @click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
               help="Which of the two prompts to use.")  # fmt: skip
@@ -64,6 +65,7 @@ def command(
     shape: str,
     into: str | None,
     before: str | None,
+    window: str | None,
     trace: bool,
     memory_style: str,
     evidence: bool,
@@ -88,7 +90,7 @@ def command(
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
         raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
     past = previous(Path(before)) if before else None
-    dump = _Dump(pipe, model, setup, past, None if pipe.plan else folder, trace)
+    dump = _Dump(pipe, model, setup, past, folder, trace, window)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]
     shapes = {"jsonl": as_line, "md": dump.page_name, "prompt": partial(_block, prompts)}
@@ -105,21 +107,28 @@ class _Dump:
     """One run: the previous memories, the folder of pages, and counts of what was noteworthy."""
 
     def __init__(
-        self, pipe: Pipe, model: Model, setup: Setup, before: Previous | None, folder: Path | None, trace: bool
+        self,
+        pipe: Pipe,
+        model: Model,
+        setup: Setup,
+        before: Previous | None,
+        folder: Path | None,
+        trace: bool,
+        window: str | None,
     ) -> None:
         self._pipe, self._model, self._setup, self._folder, self._trace = pipe, model, setup, folder, trace
+        self._window = window
         self.previous = before
+        self._first: dict[str, str] = {}  # of users with one memory that counts: the history that it is made of
         self._counts: Counter[str] = Counter()
-        self._paged: dict[str, str] = {}  # user -> history whose memory is on the page
 
     async def made(self, history: Record, _items: list[str] | None) -> Made:
         """The memories of a history's user: all, or the last."""
+        if self._window not in (None, history["window"]):
+            return Made([], dropped=[(history, f"window {history['window']}")])
         user_id = history["user_id"]
-        if self._folder and self._paged.setdefault(user_id, history["id"]) != history["id"]:
-            said = (
-                f"another history of {user_id} came before, and a user has one page: run it by itself, with --previous"
-            )
-            raise RecordError(said, reason="limit", pointer="/user_id")
+        if self._folder or self.previous:
+            self._only_one(history)
         before = self.previous.of(user_id, history["id"]) if self.previous else None
 
         async def ask(messages: list[Record], number: int, left: int) -> str:
@@ -134,11 +143,23 @@ class _Dump:
             found = [*found, one.record] if self._trace else [one.record]
         for record in found:
             record["chunks"] = found[-1]["chunk"]
-        if found and self._folder:
+        if found and self._folder and not self._pipe.plan:
             save(found[-1], self._folder)
         if found and self.previous:
             self.previous.written(user_id)
         return Made(found)
+
+    def _only_one(self, history: Record) -> None:
+        """RecordError at a user's second history: they have one page, and one memory to go on with, so that what was
+        read in one of the two would be lost."""
+        user_id, own = history["user_id"], f"{history['id']} (window {history['window']})"
+        first = self._first.setdefault(user_id, own)
+        if first != own:
+            raise RecordError(
+                f"a second history of user {user_id}, {own} after {first}, and one memory to keep: choose a window with"
+                " --window; of several logs, give each a run of its own, one after the other, with --previous",
+                reason="limit",
+            )
 
     def carried_over(self) -> Iterator[Record]:
         """The previous memories of users that have no new one."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pmem.choices import LETTERS
 from pmem.draws import Draw, fingerprint
 from pmem.report.annotation.dimensions import dimensions, guidelines
-from pmem.report.reading import message_text
+from pmem.report.cited import message_text
 from pmem.report.standalone import standalone
 
 Record = dict[str, Any]

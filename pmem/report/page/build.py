@@ -24,6 +24,7 @@ def page(figures: Figures, questions: Questions, *, heading: str | None, paper: 
     return standalone(
         Path(__file__).parent,
         {"runs": names, "questions": shown},
+        base=True,
         heading=escape(heading or "Evaluation"),
         subject=escape(subject),
         counts=f"{len(shown):,} questions · {counted(len(runs), 'run')}",
