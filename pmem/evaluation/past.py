@@ -19,6 +19,11 @@ class Shown(NamedTuple):
     left_out: int
 
 
+def language_of(history: dict[str, Any]) -> str | None:
+    """The language that the user of a history writes in; None where that isn't known."""
+    return history["persona"]["language"] if history["persona"] else None
+
+
 class Past:
     """One history.
 
@@ -28,7 +33,7 @@ class Past:
 
     def __init__(self, raw: bytes, record: dict[str, Any], counted_by: str, photos: Photos) -> None:
         self.id: str = record["id"]
-        self.language: str | None = record["persona"]["language"] if record["persona"] else None
+        self.language = language_of(record)
         self._raw, self._record, self._counted_by, self._photos = raw, record, counted_by, photos
         self._cuts: dict[tuple[str, int, bool], Shown] = {}
 

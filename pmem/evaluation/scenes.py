@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pmem.backends.base import Message, Prefix
-from pmem.errors import ModelError
-from pmem.evaluation.past import Past
+from pmem.errors import ModelError, RecordError
+from pmem.evaluation.past import Past, language_of
 from pmem.evaluation.photos import Photos
 from pmem.evaluation.remembering import Remembering
 from pmem.prompts import Prompts
@@ -68,13 +68,13 @@ class Scenes:
         self._prompts, self._histories, self._memories = prompts, histories, memories
         self._reply = reply or REPLY
         self._pasts: dict[str, Past] = {}  # the latest last
+        self._languages: dict[str, str | None] = {}  # of histories that aren't shown
 
     async def scene(self, qa: dict[str, Any], context: str, window: str | None, asked: str) -> Scene:
         """The question `asked` in a context. RecordError: a file lacks what it needs; ModelError: it is too long."""
-        if context == "none":
-            return self._within(Scene(user(asked)))
-        if context == "snippet":
-            return self._within(Scene([*self.view.photos.shown(qa["snippet"]), *user(asked)]))
+        if context not in OF_HISTORY:
+            before = self.view.photos.shown(qa["snippet"]) if context == "snippet" else []
+            return self._within(Scene([*before, *user(asked)], language=await self._language(qa)))
         own_id = qa["histories"][window]["id"]
         past = await self._past(own_id) if self._histories else None
         if context == "full":
@@ -89,6 +89,20 @@ class Scenes:
         passages = "\n\n".join(past.index.best(qa["query"], self.view.top_k))
         text = self._prompts.render("eval/rag", passages=passages, asked=asked)
         return self._apart(text, own_id, past, "eval/rag", qa["id"], {})
+
+    async def _language(self, qa: dict[str, Any]) -> str | None:
+        """The language of a question whose histories aren't shown; None where no file tells."""
+        for own_id in [one["id"] for one in qa["histories"].values()]:
+            if self._histories is None:
+                break
+            if own_id not in self._languages:
+                try:
+                    self._languages[own_id] = language_of(await self._histories.record(own_id))
+                except RecordError:  # the file may hold another window, and nothing else is wanted of it
+                    self._languages[own_id] = None
+            if language := self._languages[own_id]:
+                return language
+        return None
 
     async def _past(self, own_id: str) -> Past:
         """The history, out of those at hand."""
