@@ -2,12 +2,18 @@
 # Install into .venv and run the checks and the test suite; arguments go to pytest.
 #   bash shell/test.sh [PYTEST ARGUMENT]...
 #   bash shell/test.sh vllm [PYTEST ARGUMENT]...   what needs vLLM, in an environment of its own (.venv-vllm)
+#   bash shell/test.sh mem0 [PYTEST ARGUMENT]...   what needs mem0ai, in one of its own, too (.venv-mem0)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
 if [ "${1-}" = vllm ]; then
   install_vllm .venv-vllm
   exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
+fi
+if [ "${1-}" = mem0 ]; then
+  install_pmem .venv-mem0 dev
+  .venv-mem0/bin/python -m pip install -q 'mem0ai>=2.2.1,<3'
+  exec .venv-mem0/bin/python -m pytest tests/test_adapters.py "${@:2}"
 fi
 install_pmem .venv local,dev
 export PATH="$PWD/.venv/bin:$PATH"
