@@ -22,6 +22,8 @@ COMMANDS = {
     "judge": "Vote on each question: does it pass every check?",
     "filter": "Keep the questions that pass every check.",
     "eval": "Ask a model the questions; score its answers.",
+    "sft": "Fine-tune a model on right replies.",
+    "grpo": "Train a model by rewards: GRPO.",
     "memdump": "Histories to memories: what chats reveal about a user.",
     "split": "Divide questions into splits by persona.",
     "show": "Render records for reading.",

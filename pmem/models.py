@@ -23,7 +23,7 @@ _KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or record
 _MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
 
 
-class _Finite(click.FloatRange):
+class Finite(click.FloatRange):
     """Floats, but neither inf nor nan: a limit of nan would hold for nothing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -33,7 +33,7 @@ class _Finite(click.FloatRange):
         return number
 
 
-_POSITIVE = _Finite(min=0, min_open=True)
+POSITIVE = Finite(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _REMOTE = ("openai:", "azure:")
 _RECORDS = 10_000
@@ -43,8 +43,8 @@ _OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
 _SETTINGS = (
     click.option("--base-url", multiple=True, metavar="URL", help="Server of an openai: model (repeatable)."),
     click.option("-j", "--jobs", type=click.IntRange(min=1), default=16, show_default=True, help="Calls in flight."),
-    click.option("--rpm", type=_POSITIVE, help="Most requests a minute, for each model."),
-    click.option("--tpm", type=_POSITIVE, help="Most tokens a minute, of prompts and replies, for each model."),
+    click.option("--rpm", type=POSITIVE, help="Most requests a minute, for each model."),
+    click.option("--tpm", type=POSITIVE, help="Most tokens a minute, of prompts and replies, for each model."),
     click.option(
         "--retries",
         type=click.IntRange(min=0),
@@ -52,9 +52,9 @@ _SETTINGS = (
         show_default=True,
         help="Repeated attempts at a call that the server failed to answer.",
     ),
-    click.option("--timeout", type=_POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
+    click.option("--timeout", type=POSITIVE, metavar="SECONDS", help="For one attempt at a call (default: 600)."),
     click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of each reply (default: the model's own)."),
-    click.option("--temperature", type=_Finite(min=0), help="For sampling (default: the model's own)."),
+    click.option("--temperature", type=Finite(min=0), help="For sampling (default: the model's own)."),
     click.option(
         "--thinking/--no-thinking",
         default=None,
@@ -64,7 +64,7 @@ _SETTINGS = (
     click.option("--batch", is_flag=True, help="openai:, azure: in the server's batches: within a day, for less."),
     click.option(
         "--batch-poll",
-        type=_POSITIVE,
+        type=POSITIVE,
         default=5,
         show_default=True,
         metavar="SECONDS",
@@ -72,7 +72,7 @@ _SETTINGS = (
     ),
     click.option("--batch-out", type=OUTPUT, help="Write calls here, as for vllm run-batch, instead of making them."),
     click.option("--batch-in", type=_FILE, multiple=True, help="Take replies to such calls from here (repeatable)."),
-    click.option("--max-cost", type=_POSITIVE, metavar="USD", help="Stop before the run costs more."),
+    click.option("--max-cost", type=POSITIVE, metavar="USD", help="Stop before the run costs more."),
     click.option("--prices", type=_FILE, help="Your own table of prices (TOML; see docs/models.md)."),
     click.option("--usage", type=OUTPUT, help="Write calls, tokens and cost by model and role here."),
     click.option("--cache", type=click.Path(dir_okay=False), help="Response cache (default: in the user's cache)."),
@@ -107,11 +107,14 @@ _JUDGES = (
 )
 
 
-def model_options(*, judge: bool = False, judges: bool = False, optional: bool = False) -> Callable[[Command], Command]:
+def model_options(
+    *, judge: bool = False, judges: bool = False, optional: bool = False, trained: bool = False
+) -> Callable[[Command], Command]:
     """Give the command a `model` and `prompts`.
 
     With judge=True also a `judge`: the judging model, or None; with judges=True `judges`: any number of them.
     optional: the command does without a model in some uses; then `model` is None where none was named.
+    trained: `model` is the name only, since it is not asked but trained; `sampling` holds the settings that go for it.
     Goes below `stream_options` and above the command's own options; the command also takes `seed`.
     """
 
@@ -125,7 +128,11 @@ def model_options(*, judge: bool = False, judges: bool = False, optional: bool =
             pipe.jobs, pipe.usage = settings["jobs"], settings["usage"]
             pipe.batch_out = settings["batch_out"]
             opener = _Opener(pipe, seed, **settings)
-            given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
+            if trained:
+                given["model"], given["sampling"] = model, {name: settings[name] for name in (*_OF_THE_MODEL, "dtype")}
+                opener.refuse_for_training()
+            else:
+                given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
             if judges:
                 given["judges"] = opener.judges(judging["judge_model"], judging["judge_base_url"])
             elif judge:
@@ -225,6 +232,12 @@ class _Opener:
         sizes = Sizes(exact=kind == "azure" or getattr(real, "hosted", False))
         backend = PlanningBackend(real, tally.name, sizes, cacheable=cacheable, cache=cache)
         return backend, PlannedCalls(plan, backend)
+
+    def refuse_for_training(self) -> None:
+        """Usage error for ways of asking that training can't wait for."""
+        for name in ("plan", "batch", "batch_out", "batch_in"):
+            if self._settings[name]:
+                raise click.UsageError(f"--{name.replace('_', '-')} is not for training: replies are judged at once")
 
     def planned(self) -> str:
         """The plan as a table."""

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from pmem.backends.base import Completion, Request, Usage
 from pmem.backends.openai import OpenAIBackend
 from pmem.cli import main
-from pmem.errors import RecordError
+from pmem.errors import ModelError, RecordError
 from pmem.evaluation.past import Past
 from pmem.evaluation.photos import Photos
 from pmem.reward import open_ended
@@ -112,6 +113,136 @@ def test_questions_out_of_order_are_noticed(
     (tmp_path / "q.jsonl").write_bytes(lines(question(n, n // 2) for n in range(6)))
     main(command, standalone_mode=False)
     assert "order" not in capsys.readouterr().err
+
+
+def two_windows(folder: Path, *, personas: int = 4, each: int = 6) -> None:
+    """Questions about personas, each with a history of 32k and one of 128k (the odd numbers)."""
+    (folder / "h.jsonl").write_bytes(lines(history(n) for n in range(2 * personas)))
+    asked = []
+    for n in range(personas * each):
+        of = 2 * (n // each)
+        place = question(n, of)["histories"]["32k"]
+        large = {**place, "id": f"h-{of + 1:016x}", "filler_tokens": 100_000}
+        asked.append({**question(n, of), "histories": {"128k": large, "32k": place}})
+    (folder / "q.jsonl").write_bytes(lines(asked))
+
+
+@pytest.mark.parametrize("jobs", ["1", "16", "128"])
+@pytest.mark.parametrize("windows", [["--window", "32k", "--window", "128k"], ["--window", "all"]])
+def test_histories_follow_each_other_in_several_windows(
+    tmp_path: Path, sent: list[Request], jobs: str, windows: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_windows(tmp_path)
+    found = evaluated(tmp_path, "-j", jobs, *windows, "--context", "full", "--context", "none", "--permutations", "2")
+    assert prefixes(sent) == [f"h-{n:016x}" for n in range(8)]
+    assert len(sent) == len(found) == 24 * 3 * 2
+    shown = Counter((one["qa_id"], one["context"], one["window"], one["permutation"]) for one in found)
+    assert set(shown.values()) == {1}
+    assert shown == Counter(
+        (f"q-{n:016x}", context, window, order)
+        for n in range(24)
+        for context, window in (("full", "32k"), ("full", "128k"), ("none", None))
+        for order in range(2)
+    )
+    assert [one["history_id"] for one in found if one["window"]] == [f"h-{n:016x}" for n in range(8) for _ in range(12)]
+    assert "order" not in capsys.readouterr().err
+
+
+def test_a_window_that_one_question_lacks(tmp_path: Path, sent: list[Request]) -> None:
+    """It costs that question's answers in that window, and what was rejected can be fed in again."""
+    two_windows(tmp_path, personas=2, each=3)
+    asked = records((tmp_path / "q.jsonl").read_bytes())
+    del asked[1]["histories"]["128k"]
+    (tmp_path / "q.jsonl").write_bytes(lines(asked))
+    both = ["--window", "32k", "--window", "128k", "--rejects", str(tmp_path / "rejects.jsonl")]
+    with pytest.raises(SystemExit, match="3"):
+        evaluated(tmp_path, *both)
+    found, (rejected,) = [records((tmp_path / name).read_bytes()) for name in ("out.jsonl", "rejects.jsonl")]
+    assert len(found) == 11 and rejected["items"] == ["full-128k"]
+    assert "no history of window 128k; it has: 32k" in rejected["message"]
+    rejected["record"]["histories"] = question(1, 1)["histories"] | {"128k": question(1, 1)["histories"]["32k"]}
+    (tmp_path / "q.jsonl").write_bytes(lines([rejected]))
+    assert [one["window"] for one in evaluated(tmp_path, *both)] == ["128k"]
+
+
+def test_questions_on_one_memory_share_it(tmp_path: Path, sent: list[Request]) -> None:
+    """The memory stands first, in the same message as the question, and names what the calls have in common."""
+    files(tmp_path, histories=4, each=5)
+    kept = [
+        {**sample("memory"), "id": f"m-{n:016x}", "history_id": f"h-{n:016x}", "chunk": 1, "chunks": 1,
+         "text": f"# About\n- Number {n}."}
+        for n in range(4)
+    ]  # fmt: skip
+    (tmp_path / "m.jsonl").write_bytes(lines(kept))
+    memory = ["--context", "memory", "--memories", str(tmp_path / "m.jsonl"), "--permutations", "2", "-j", "8"]
+    found = evaluated(tmp_path, *memory)
+    assert [name for name, _ in groupby(one.beginning for one in sent)] == [one["id"] for one in kept]
+    assert len(found) == 40 and {one["memory_id"] for one in found} == {one["id"] for one in kept}
+    for name, ones in groupby(sent, key=lambda one: one.beginning):
+        texts = [one.messages[0]["content"] for one in ones]
+        head, memory_text = "What you have noted about me", next(one["text"] for one in kept if one["id"] == name)
+        first = texts[0][: texts[0].index("</memory>") + len("</memory>\n\n")]
+        assert first.startswith(head) and memory_text in first
+        assert len(texts) == 10 and all(text.startswith(first + "Question ") for text in texts)
+
+
+def test_memories_are_made_once_for_each_history_and_as_memdump_makes_them(tmp_path: Path, sent: list[Request]) -> None:
+    files(tmp_path, histories=6, each=5)
+    (tmp_path / "h.jsonl").write_bytes(lines(history(n, turns=8, words=600) for n in range(6)))
+    made = evaluated(tmp_path, "--context", "memory", "-j", "2", "--max-tokens", "16")
+    updates = [one for one in sent if one.call.startswith("memdump/")]
+    assert [one.call for one in sorted(updates, key=lambda one: one.call)] == [
+        f"memdump/h-{n:016x}/{chunk}/0" for n in range(6) for chunk in (1, 2)
+    ]
+    assert {one.max_tokens for one in updates} == {None}, "a limit of answers is not one of memories"
+    assert len(sent) == 12 + 30 == 12 + len({one.key for one in sent if one not in updates})
+    main(["memdump", str(tmp_path / "h.jsonl"), "-m", "openai:stub", "-q", "--no-cache", "--base-url",
+          "http://localhost:1/v1", "-o", str(tmp_path / "m.jsonl")], standalone_mode=False)  # fmt: skip
+    memories = ["--context", "memory", "--memories", str(tmp_path / "m.jsonl")]
+    assert evaluated(tmp_path, "-j", "2", "--max-tokens", "16", *memories) == made
+
+
+def test_many_histories_are_remembered_at_once_though_questions_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, histories=8, each=40)
+    (tmp_path / "h.jsonl").write_bytes(lines(history(n, turns=8, words=600) for n in range(8)))
+    running, most = 0, 0
+
+    async def complete(_: OpenAIBackend, request: Request) -> Completion:
+        nonlocal running, most
+        update = request.call.startswith("memdump/")
+        running += update
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= update
+        return Completion("Answer: B", Usage(10, 0, 5, 3))
+
+    monkeypatch.setattr(OpenAIBackend, "complete", complete)
+    evaluated(tmp_path, "--context", "memory", "-j", "8", "--limit", "320")
+    assert most > 4  # of 8: answers come between
+
+
+def test_questions_whose_memory_fails_are_rejected_and_cost_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, histories=3, each=4)
+    asked = []
+
+    async def complete(_: OpenAIBackend, request: Request) -> Completion:
+        asked.append(request.call)
+        if "user 1.0" in str(request.messages) and request.call.startswith("memdump/"):
+            raise ModelError("the server is in no mood")
+        return Completion("Answer: B", Usage(10, 0, 5, 3))
+
+    monkeypatch.setattr(OpenAIBackend, "complete", complete)
+    with pytest.raises(SystemExit) as ended:
+        evaluated(tmp_path, "--context", "memory", "--rejects", str(tmp_path / "rejects.jsonl"), "--retries", "0")
+    assert ended.value.code == 3
+    refused = records((tmp_path / "rejects.jsonl").read_bytes())
+    assert [one["record"]["id"] for one in refused] == [f"q-{n:016x}" for n in range(4, 8)]
+    assert {(one["items"][0], "in no mood" in one["message"]) for one in refused} == {("memory-32k", True)}
+    assert sum(call.startswith("memdump/") for call in asked) == 3
 
 
 # ---- permutations ------------------------------------------------------------------------------------------------

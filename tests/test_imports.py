@@ -419,7 +419,8 @@ def test_chats_become_histories(tmp_path: Path) -> None:
         {"id": "c1", "messages": said, "score": 3},
         sessions,
         {"text": "Hi."},
-        {"messages": [*said, said[0]]},
+        {"messages": [*said, {"role": "narrator", "content": "Then."}]},
+        {"messages": [said[0], said[0]]},
         {"messages": []},
     ]
     path = tmp_path / "chats.jsonl"
@@ -431,7 +432,8 @@ def test_chats_become_histories(tmp_path: Path) -> None:
     assert [(one["id"], one["date"]) for one in records[1]["sessions"]] == [("session 1", "2024-02-03"), ("z", None)]
     assert reasons == [
         "no chat: expected a list messages, or sessions that have one; found text",
-        "/messages/1/role: expected user or assistant, found system",
+        f"/messages/{len(said)}/role: expected user, assistant, system or tool, found narrator",
+        "its history has no messages",
         "its history has no messages",
     ]
 

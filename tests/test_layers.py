@@ -15,7 +15,9 @@ LEVELS = (
     ("__main__",),
     ("cli",),
     ("stages",),
-    ("models",),
+    ("training",),
+    ("models", "shown"),
+    ("train",),
     ("audit", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
@@ -42,6 +44,7 @@ HEAVY = (
     "verl",
     "ray",
     "openai",
+    "peft",
     "matplotlib",
     "sklearn",
     "statsmodels",
@@ -56,7 +59,7 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
+CLICK = {"errors", "stream", "models", "shown", "training", "stages", "cli", "report", "backends"}
 
 
 def room_of(path: Path) -> str:

@@ -247,6 +247,20 @@ def test_interleaved_histories_are_each_computed_once(
     assert counted.taken() == 3 * first - 3 * KNOWN + 6 * TAIL + 9
 
 
+def test_interleaved_memories_are_each_computed_once(
+    backend: LocalBackend, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What prompts share may lie within one message: it is found by its tokens, and those that wait go by its name."""
+    from pmem.backends import local_prefix
+
+    monkeypatch.setattr(local_prefix.KeptPrompts, "add", _only_the_last)
+    told = {name: " ".join(f"{name}{n}" for n in range(150)) for name in ("a", "b", "c")}
+    asking = [(name, f"{told[name]}\n\nWhere {n}?") for n, name in enumerate(sorted(told) * 3)]
+    gathered(*(backend.likelihood(asked(None, text, shared=name), [""]) for name, text in asking))
+    first = len("[user]") + 639 + len("\n\nWhere 0?") + 1 + len("[assistant]") - 1
+    assert counted.taken() == 3 * first - 3 * KNOWN + 6 * TAIL + 9
+
+
 def _only_the_last(kept: Any, made: Any) -> None:
     kept._kept = [made]
 

@@ -239,6 +239,11 @@ def test_parsing_is_lenient() -> None:
     assert entries[-1].is_topic
 
 
+def test_a_paragraph_after_an_empty_line_is_one_of_its_own() -> None:
+    assert written(parsed("1\n-\na")) == written(parsed("1\n\na")) == "1\n\na"
+    assert written(parsed("1\na")) == "1 a"
+
+
 @settings(deadline=None)
 @given(st.text(st.sampled_from("ab.-*# \n1)[]:é!A"), max_size=120))
 def test_what_is_written_is_read_the_same(text: str) -> None:

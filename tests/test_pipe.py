@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,9 @@ from tests.command import question, sample
 # ---- lines -------------------------------------------------------------------------------------------------------
 
 
-class Pieces:
-    """A stream that gives its bytes in the given pieces, as a pipe may."""
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self.pieces = [piece for piece in pieces if piece]
-
-    def read(self, _size: int) -> bytes:
-        return self.pieces.pop(0) if self.pieces else b""
-
-
-def numbered(batches: Iterator[tuple[str, int, list[bytes]]]) -> list[tuple[int, bytes]]:
+def numbered(found: Iterator[tuple[str, int, list[bytes]]]) -> list[tuple[int, bytes]]:
     """(line number, line) of every line that isn't empty."""
-    return [(n, line) for _, first, lines in batches for n, line in enumerate(lines, first) if line]
+    return [(n, line) for _, first, lines in found for n, line in enumerate(lines, first) if line]
 
 
 LINES = st.lists(
@@ -58,7 +49,7 @@ def test_however_bytes_come_the_lines_are_the_same(
     if not marked and data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     expected = [(n, line) for n, line in enumerate(data.split(b"\n"), 1) if line]
-    assert numbered(Chunks._batches("x", Pieces(pieces))) == expected  # type: ignore[arg-type]
+    assert numbered(source.batches("x", filter(None, pieces))) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 18])
@@ -390,7 +381,7 @@ def test_groups_are_neighbours_however_they_come(marks: list[tuple[str, bool]]) 
             yield batch
 
     async def run() -> list[Any]:
-        return [group async for batch in grouped(given(), "k") for group in batch]
+        return [group async for batch in grouped(given(), itemgetter("k")) for group in batch]
 
     groups = asyncio.run(run())
     assert [entry for group in groups for entry in (group if isinstance(group, list) else [group])] == entries

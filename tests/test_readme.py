@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ana import ana
+from tests.chat_exports import chatgpt_zip
 from tests.stub import running
 
 ROOT = Path(__file__).parent.parent
@@ -23,9 +25,10 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with a checkout's demo files and what a quickstart leaves."""
+    """A folder with a checkout's demo files, and an export of chats."""
     (tmp_path / "pmem").mkdir()
     shutil.copytree(ROOT / "pmem" / "demo", tmp_path / "pmem" / "demo")
+    (tmp_path / "export.zip").write_bytes(chatgpt_zip(ana()))
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from pmem.report.comparison import Comparison
 from pmem.report.intervals import proportion
 from pmem.report.rows import Row, escaped, markdown, text
 from pmem.report.runs import in_order, value_of
-from pmem.report.summary import Summary
+from pmem.report.summary import Summary, strangers
 from pmem.report.summary_text import rendered
 from pmem.reward import conduct
 from tests.command import sample
@@ -42,6 +42,45 @@ def test_accuracy_is_over_all_answers_and_the_interval_over_personas() -> None:
     assert (found["share"], found["low"], found["high"]) == pytest.approx((0.35, low, high), abs=1e-6)
     assert run["by"]["kind"]["neutral"] == found
     assert run["chance"] == 0.25
+
+
+def unasked(*records: dict[str, Any]) -> list[dict[str, Any]]:
+    counted = Summary(None)
+    for record in records:
+        counted.count(record)
+    runs: list[dict[str, Any]] = counted.figures()["runs"]
+    return runs
+
+
+def test_unasked_the_usual_labels_are_shown_as_far_as_there_are_any() -> None:
+    labels = [{"owner": "self", "topic": "food"}, {"owner": "family", "topic": "music"}]
+    (run,) = unasked(*(result(n, labels=labels[n % 2]) for n in range(4)))
+    assert {label: list(values) for label, values in run["by"].items()} == {"owner": ["family", "self"]}
+
+
+def test_unasked_other_data_are_broken_down_by_what_tells_their_questions_apart() -> None:
+    labels = [{"benchmark": "X", "number": str(n), "type": "ab"[n % 2], "chosen": "ab"[n % 2]} for n in range(30)]
+    (run,) = unasked(*(result(n, labels=one) for n, one in enumerate(labels)))
+    assert {name: one["answers"] for name, one in run["by"]["type"].items()} == {"a": 15, "b": 15}
+    assert list(run["by"]) == ["type"]  # one value says nothing, thirty are too many, and `chosen` is the answer's
+
+
+def test_a_label_that_no_result_has_is_told() -> None:
+    counted = Summary(["knid", "kind", "window", "distance"])
+    assert strangers(counted.columns.values(), counted.by) == ""
+    counted.count(result(1, labels={"kind": "health", "distance_quartile": "1"}))
+    told = strangers(counted.columns.values(), counted.by)
+    assert told == "no result has the label knid; there are distance_quartile, kind"
+
+
+def test_a_label_that_comes_late_counts_the_answers_before_it_as_without() -> None:
+    labels = [{}, {}, {"type": "a"}, {}, {"type": "b"}]
+    one, other = unasked(
+        *(result(n, correct=n != 1, labels=one) for n, one in enumerate(labels)), result(9, labels={}, context="none")
+    )
+    counts = {name: (found["hits"], found["answers"]) for name, found in one["by"]["type"].items()}
+    assert counts == {"a": (1, 1), "b": (1, 1), "(none)": (2, 3)}
+    assert other["by"]["type"]["(none)"]["answers"] == 1
 
 
 def test_who_has_no_persona_goes_by_the_history_or_the_question() -> None:

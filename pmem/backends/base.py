@@ -39,6 +39,12 @@ class Request(NamedTuple):
     raw: bytes = b""
     key: bytes = b""
     thinking: bool | None = None  # whether to reason first; None: the model's own choice
+    shared: str | None = None  # without a prefix: a name for what the first message begins with as in other calls
+
+    @property
+    def beginning(self) -> str | None:
+        """A name for what the request begins with as others do: they are best computed together, by one server."""
+        return self.prefix.id if self.prefix else self.shared
 
     @property
     def size(self) -> int:

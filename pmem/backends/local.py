@@ -148,7 +148,7 @@ class _Worker:
         self._matchers = Matchers(name, loaded.tokenizer, loaded.model.config.get_text_config().vocab_size, loaded.stop)
         self._active: list[_Job] = []
         self._waiting: deque[_Job] = deque()
-        self._history: str | None = None  # the prefix of the call that was let in last
+        self._beginning: str | None = None  # of the call that was let in last
         self._overtaken = 0  # calls let in since the one that has waited longest came to be so
 
     def serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
@@ -179,7 +179,7 @@ class _Worker:
         if self._waiting and self._fits(job := self._next()):
             self._overtaken = 0 if job is self._waiting[0] else self._overtaken + 1
             self._waiting.remove(job)
-            self._history = _history(job)
+            self._beginning = job.request.beginning
             self._enter(job)
             return
         self._active = [job for job in self._active if not job.future.cancelled()]
@@ -190,10 +190,10 @@ class _Worker:
             self._finish(job)
 
     def _next(self) -> _Job:
-        """Who is let in next: the first on the history at hand, else or after too many of them the first of all."""
-        if self._history is None or self._overtaken >= OVERTAKEN:
+        """Who is let in next: the first on the history or memory at hand, else or after too many the first of all."""
+        if self._beginning is None or self._overtaken >= OVERTAKEN:
             return self._waiting[0]
-        return next((job for job in self._waiting if _history(job) == self._history), self._waiting[0])
+        return next((job for job in self._waiting if job.request.beginning == self._beginning), self._waiting[0])
 
     def _fits(self, job: _Job) -> bool:
         """Whether `_enter` may take the job now; one that is already over always fits."""
@@ -257,16 +257,7 @@ class _Worker:
         return found
 
     def _prompt(self, request: Request) -> list[int]:
-        """Token ids of the messages in the model's chat format, up to where the assistant's reply begins."""
-        messages = messages_of(request)
-        options = template_options(request, self._tokenizer, f"local model '{self._name}'")
-        try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
-        except Exception as fault:  # templates raise what they like, jinja2's errors mostly
-            why = f"the chat template of local model '{self._name}' refuses the messages: {fault}"
-            raise ModelError(why, call=request.call or None) from fault
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return prompt_ids(request, self._tokenizer, f"local model '{self._name}'")
 
     def _fit(self, request: Request, prompt: int, reply: int) -> None:
         if prompt + reply > self._context:
@@ -280,6 +271,23 @@ class _Worker:
     def _completion(self, row: Any) -> Completion:
         text = self._tokenizer.decode(row.out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, Usage(prompt=len(row.prompt), completion=len(row.out)), row.finish)
+
+
+def prompt_ids(request: Request, tokenizer: Any, name: str) -> list[int]:
+    """Token ids of the messages in the model's chat format, up to where the assistant's reply begins.
+
+    name: the model, in messages. ModelError if its template refuses the messages; BackendError as template_options.
+    """
+    options = template_options(request, tokenizer, name)
+    try:
+        text = tokenizer.apply_chat_template(
+            messages_of(request), tokenize=False, add_generation_prompt=True, **options
+        )
+    except Exception as fault:  # templates raise what they like, jinja2's errors mostly
+        why = f"the chat template of {name} refuses the messages: {fault}"
+        raise ModelError(why, call=request.call or None) from fault
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
 
 
 def messages_of(request: Request) -> list[Message]:
@@ -310,10 +318,6 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] if part.get("type") == "text" else IMAGE for part in content)
-
-
-def _history(job: _Job) -> str | None:
-    return job.request.prefix.id if job.request.prefix else None
 
 
 def _closed(name: str) -> BackendError:

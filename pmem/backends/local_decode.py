@@ -29,9 +29,9 @@ class Row:
     """One reply in the making.
 
     prompt: token ids; limit: most tokens to add; temperature: 0 is greedy; matcher: of the schema to follow, if any;
-    out: the reply's ids so far, without the one that ended it; finish: "stop" or "length" once it is finished,
-    "error" if the matcher failed, fault then says how; random: what a sampled row draws from; prefix: the kept
-    beginning of the prompt, where it stays outside the batch.
+    out: the reply's ids so far, without the one that ended it; ended: that one; finish: "stop" or "length" once the
+    row is finished, "error" if the matcher failed, fault then says how; random: what a sampled row draws from;
+    prefix: the kept beginning of the prompt, where it stays outside the batch.
     """
 
     prompt: list[int]
@@ -42,6 +42,7 @@ class Row:
     finish: str = ""
     fault: str = ""
     out: list[int] = field(default_factory=list)
+    ended: int = -1
     random: torch.Generator | None = None
     prefix: KeptPrompt | None = None
 
@@ -61,7 +62,7 @@ class Row:
 
     def add(self, token: int, stop: frozenset[int]) -> None:
         if token in stop:
-            self.finish = "stop"
+            self.finish, self.ended = "stop", token
             return
         self.out.append(token)
         if self.matcher and not self.matcher.consume_token(token):
@@ -90,26 +91,31 @@ class Decoder:
         self._cache = DynamicCache()  # of `rows`, without their prefixes, padded on the left
         self.batch = batch if self._forward.plain else 1
 
-    def room(self, row: Row) -> bool:
-        """Whether the row may join now."""
-        if not self.rows:
+    def room(self, row: Row, rows: int = 1) -> bool:
+        """Whether the row may join now, `rows` times."""
+        if not self.rows and rows == 1:
             return True
-        if len(self.rows) >= self.batch:
+        if len(self.rows) + rows > self.batch:
             return False
         stored = {other.prefix.whole for other in self.rows if other.prefix}
         kept, before = self._forward.beginning(row.prompt[:-1])
-        longest = max(len(row.prompt) + row.limit - before, *(other.longest for other in self.rows))
+        longest = max([len(row.prompt) + row.limit - before, *(other.longest for other in self.rows)])
         added = 0 if kept and kept.whole in stored else before
-        return (len(self.rows) + 1) * longest + sum(map(len, stored)) + added <= self._budget
+        return (len(self.rows) + rows) * longest + sum(map(len, stored)) + added <= self._budget
 
-    def join(self, row: Row) -> None:
-        """Prefill the row's prompt and put it into the batch."""
-        if row.temperature:
-            row.random = torch.Generator(self._forward.device)
-            row.random.seed() if row.seed is None else row.random.manual_seed(row.seed)
-        row.prefix, cache = self._forward.prefill(row.prompt[:-1])
+    def join(self, *rows: Row) -> None:
+        """Prefill the prompt that these rows have in common, and put them into the batch."""
+        for row in rows:
+            if row.temperature:
+                row.random = torch.Generator(self._forward.device)
+                row.random.seed() if row.seed is None else row.random.manual_seed(row.seed)
+        prefix, cache = self._forward.prefill(rows[0].prompt[:-1])
+        if len(rows) > 1:
+            cache.batch_repeat_interleave(len(rows))
+        for row in rows:
+            row.prefix = prefix
         self._cache = _merged(self._cache, cache) if self.rows else cache
-        self.rows.append(row)
+        self.rows += rows
 
     def step(self) -> list[Row]:
         """One token for each row. Returns the rows that it finished, which have left the batch."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import orjson
@@ -97,6 +98,12 @@ class Model:
         self._forms: dict[int, _Form] = {}
         self._seeds: dict[tuple[int, int], int] = {}
 
+    def without_limit(self) -> "Model":
+        """The same model, its replies as long as they come: for texts that a limit of answers isn't meant for."""
+        free = copy(self)
+        free.max_tokens, free._forms = None, {}
+        return free
+
     async def chat(
         self,
         messages: list[Message],
@@ -105,15 +112,16 @@ class Model:
         n: int = 0,
         step: str | None = None,
         prefix: Prefix | None = None,
+        shared: str | None = None,
         schema: dict[str, Any] | None = None,
         accept: Callable[[Any], None] | None = None,
     ) -> Reply:
         """One reply.
 
         call: "stage/record/step", to which the sample number `n` is added; step: its name in statistics, if not the
-        last part of `call`; schema: JSON Schema of the reply, checked; accept: the stage's own check of the parsed
-        reply (of the text, without a schema), raising Invalid. An invalid reply is asked for again up to RETRIES
-        times, then NoValidReply says what was wrong with it.
+        last part of `call`; shared: as in Request; schema: JSON Schema of the reply, checked; accept: the stage's own
+        check of the parsed reply (of the text, without a schema), raising Invalid. An invalid reply is asked for again
+        up to RETRIES times, then NoValidReply says what was wrong with it.
         """
         why = ""
         raw = orjson.dumps(messages)
@@ -131,6 +139,7 @@ class Model:
                 raw,
                 self._key(raw, prefix, form, b"%d.%d" % (n, attempt)),
                 self.thinking,
+                shared,
             )
             try:
                 completion = await self._completion(request)
@@ -152,12 +161,20 @@ class Model:
         call: str,
         step: str | None = None,
         prefix: Prefix | None = None,
+        shared: str | None = None,
     ) -> list[Likelihood]:
         """Log-likelihood of each text as the whole reply to `messages` (BackendError where a backend can't)."""
         raw = orjson.dumps(messages)
         key = self._key(raw, prefix, self._form(None), b"likelihood" + orjson.dumps(texts))
         request = Request(
-            messages, prefix, call=f"{call}/0", step=_step(call, step), raw=raw, key=key, thinking=self.thinking
+            messages,
+            prefix,
+            call=f"{call}/0",
+            step=_step(call, step),
+            raw=raw,
+            key=key,
+            thinking=self.thinking,
+            shared=shared,
         )
 
         async def ask() -> Asked[list[Likelihood]]:

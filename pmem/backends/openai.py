@@ -86,7 +86,7 @@ class OpenAIBackend:
         """One attempt."""
         if self._transport is None:
             self._transport = self._connect()
-        server = await self._servers.choose(request.prefix.id if request.prefix else None)
+        server = await self._servers.choose(request.beginning)
         server.in_flight += 1
         try:
             answer: Answer = await self._transport.post(server.url, self.parts(request))

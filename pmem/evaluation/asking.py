@@ -3,113 +3,66 @@
 from typing import Any, NamedTuple
 
 from pmem.backends.model import Model, Reply
-from pmem.choices import LETTERS
 from pmem.draws import make_id
 from pmem.errors import RecordError
 from pmem.evaluation.labels import labels_of
-from pmem.evaluation.scenes import OF_HISTORY, Scene, Scenes
-from pmem.prompts import Prompts, describe
+from pmem.evaluation.question import Put, history_of, scene
+from pmem.evaluation.scenes import Scene, Scenes
+from pmem.evaluation.takes import Plan, Take, takes
+from pmem.prompts import Prompts
 from pmem.prompts.replies import user
 from pmem.reward import conduct, mcq, open_ended
 from pmem.stream.made import Made, gathered
 
 
 class Setup(NamedTuple):
-    """How a run asks.
-
-    window: the name of the history to show (None: the smallest that a question has); permutations: orders of the
-    options, at most one for each of a question's options.
-    """
+    """How a run asks: `plan` says what, the rest says how. form: of replies, one of `question.FORMS`."""
 
     model: Model
     judges: tuple[Model, ...]
     prompts: Prompts
     seed: int
-    mode: str
-    contexts: tuple[str, ...]
+    plan: Plan
     scoring: str
     rank: str
     votes: int
-    window: str | None
-    permutations: int
     scenes: Scenes
-
-
-class Take(NamedTuple):
-    """A question as it is asked once. window: None where the context needs no history; options, gold: in the order
-    that `permutation` makes; call: without its number."""
-
-    qa: dict[str, Any]
-    context: str
-    window: str | None
-    permutation: int
-    options: list[str]
-    gold: str
-    call: str
-
-    @property
-    def item(self) -> str:
-        """Its name among the parts of a record."""
-        return self.context + (f"-order{self.permutation}" if self.permutation else "")
+    form: str = "steps"
 
 
 async def results(qa: dict[str, Any], items: list[str] | None, setup: Setup) -> Made:
-    """One result record per context and order of the options (or for those named), and those in which it failed."""
-    if setup.mode == "mcq" and not (qa["options"] and qa["gold"]):
+    """One result record per context, window and order of the options (or for those named), and those in which it
+    failed. RecordError if the question can't be asked like this at all, or has no history of a window."""
+    if setup.plan.mode == "mcq" and not (qa["options"] and qa["gold"]):
         raise RecordError(
             "a question without options can only be asked with --mode open", reason="schema", pointer="/options"
         )
-    orders = min(setup.permutations, len(qa["options"])) if setup.mode == "mcq" else 1
-    takes = [_take(qa, context, order, setup) for context in setup.contexts for order in range(orders)]
-    return await gathered({one.item: _result(one, setup) for one in takes if items is None or one.item in items})
-
-
-def window_of(qa: dict[str, Any], window: str | None) -> str:
-    """The window of the history to show: the named one, else the smallest; RecordError if there is none."""
-    found = window or _smallest(qa)
-    if found not in qa["histories"]:
-        known = ", ".join(qa["histories"]) or "none"
-        raise RecordError(
-            f"the question has no history of window {found}; it has: {known}", reason="schema", pointer="/histories"
-        )
-    return found
-
-
-def _smallest(qa: dict[str, Any]) -> str:
-    sizes = {name: (one["relevant_tokens"] or 0) + (one["filler_tokens"] or 0) for name, one in qa["histories"].items()}
-    return min(sizes, key=lambda name: sizes[name]) if sizes else "32k"
-
-
-def _take(qa: dict[str, Any], context: str, permutation: int, setup: Setup) -> Take:
-    """The question with its options rotated, so that the right one stands in another place in each order."""
-    window = window_of(qa, setup.window) if context in OF_HISTORY else None
-    options, gold = qa["options"] or [], qa["gold"] or ""
-    if permutation:
-        options = [*options[permutation:], *options[:permutation]]
-        gold = LETTERS[(LETTERS.index(gold) - permutation) % len(options)]
-    call = f"eval/{qa['id']}/{setup.mode}-{context}" + (f"-{window}" if window else "")
-    return Take(qa, context, window, permutation, options, gold, call)
+    asked = takes(qa, items, setup.plan)
+    for take in asked:
+        if take.window:
+            history_of(take.qa, take.window)  # refuses where there is none
+    return await gathered({one.item: _result(one, setup) for one in asked})
 
 
 async def _result(take: Take, setup: Setup) -> dict[str, Any]:
-    ask = _open if setup.mode == "open" else _ranked if setup.scoring == "likelihood" else _chosen
-    scene, prompts, said = await ask(take, setup)
-    qa, mcq_only = take.qa, setup.mode == "mcq"
+    ask = _open if setup.plan.mode == "open" else _ranked if setup.scoring == "likelihood" else _chosen
+    shown, prompts, said = await ask(take, setup)
+    qa, mcq_only = take.qa, setup.plan.mode == "mcq"
     options = take.options if mcq_only else None
     scoring = setup.scoring if mcq_only else "reply"
     judges = ", ".join(judge.name for judge in setup.judges) if not mcq_only else None
-    settings = _settings(take, scene, setup)
-    told: list[Any] = [setup.model.name, setup.mode, take.context, take.window, scoring]
-    told += [_rank(take, setup) if scoring == "likelihood" else "", *filter(None, (judges, settings, scene.facts))]
+    settings = _settings(take, shown, setup)
+    told: list[Any] = [setup.model.name, setup.plan.mode, take.context, take.window, scoring]
+    told += [_rank(take, setup) if scoring == "likelihood" else "", *filter(None, (judges, settings, shown.facts))]
     return {
         "type": "result",
         "id": make_id("r", qa["id"], told, take.permutation, setup.seed),
         "qa_id": qa["id"],
-        "history_id": scene.history_id,
+        "history_id": shown.history_id,
         "persona_id": qa["persona_id"],
         "model": setup.model.name,
         "judge_model": judges,
-        "mode": setup.mode,
+        "mode": setup.plan.mode,
         "context": take.context,
         "window": take.window,
         "scoring": scoring,
@@ -117,24 +70,25 @@ async def _result(take: Take, setup: Setup) -> dict[str, Any]:
         "options": options,
         "gold": take.gold if mcq_only else None,
         **{"choice": None, "parsed": True, "votes": [], "error_category": None, **said},
-        **scene.facts,
+        **shown.facts,
         **({"settings": settings} if settings else {}),
-        "labels": labels_of(qa, take.window, scene.language)
+        "labels": labels_of(qa, take.window, shown.language)
         | conduct.labels(qa, options, said.get("choice"), said["reply"]),
-        "provenance": setup.prompts.provenance("eval", setup.model.name, setup.seed, [*prompts, *scene.prompts]),
+        "provenance": setup.prompts.provenance("eval", setup.model.name, setup.seed, prompts),
     }
 
 
-def _settings(take: Take, scene: Scene, setup: Setup) -> dict[str, Any]:
+def _settings(take: Take, shown: Scene, setup: Setup) -> dict[str, Any]:
     """What was chosen beside the defaults, as far as it bears on this result."""
     model, view = setup.model, setup.scenes.view
-    sampled = setup.mode == "open" or setup.scoring == "reply"
+    sampled = setup.plan.mode == "open" or setup.scoring == "reply"
     given = {
         "temperature": model.temperature if sampled else None,
         "max_tokens": model.max_tokens if sampled else None,
         "thinking": model.thinking,
+        "form": setup.form if sampled and setup.form != "steps" else None,
         "top_k": view.top_k if take.context == "rag" else None,
-        "with_system": scene.with_system or None,
+        "with_system": shown.with_system or None,
         "context_length": view.context_length,
         "truncate": view.truncate if take.context == "full" else None,
     }
@@ -146,17 +100,18 @@ Answer = tuple[Scene, list[str], dict[str, Any]]
 
 
 async def _chosen(take: Take, setup: Setup) -> Answer:
-    prompt = setup.prompts.render("eval/mcq", query=take.qa["query"], options=describe.options(take.options))
-    scene, reply = await _asked(take, prompt, setup)
+    shown, names, reply = await _asked(take, setup)
     score = mcq.by_reply(reply.text, take.gold, len(take.options))
-    return scene, ["eval/mcq"], {"reply": reply.text, **score._asdict(), **_tokens(reply)}
+    return shown, names, {"reply": reply.text, **score._asdict(), **_tokens(reply)}
 
 
-async def _asked(take: Take, prompt: str, setup: Setup) -> tuple[Scene, Reply]:
-    scene = await setup.scenes.scene(take.qa, take.context, take.window, prompt)
+async def _asked(take: Take, setup: Setup) -> tuple[Scene, list[str], Reply]:
+    put = Put(take.qa, setup.plan.mode, take.context, take.window, take.options, setup.form)
+    shown, names = await scene(put, setup.scenes, setup.prompts)
     step = take.call.rpartition("/")[2]
     call = f"{take.call}-order{take.permutation}" if take.permutation else take.call
-    return scene, await setup.model.chat(scene.messages, call=call, step=step, prefix=scene.prefix)
+    reply = await setup.model.chat(shown.messages, call=call, step=step, prefix=shown.prefix, shared=shown.shared)
+    return shown, names, reply
 
 
 def _rank(take: Take, setup: Setup) -> str:
@@ -166,8 +121,10 @@ def _rank(take: Take, setup: Setup) -> str:
 
 async def _ranked(take: Take, setup: Setup) -> Answer:
     rank = _rank(take, setup)
-    scene = await setup.scenes.scene(take.qa, take.context, take.window, take.qa["query"])
-    given = await setup.model.likelihood(scene.messages, take.options, call=take.call, prefix=scene.prefix)
+    shown = await setup.scenes.scene(take.qa, take.context, take.window, take.qa["query"])
+    given = await setup.model.likelihood(
+        shown.messages, take.options, call=take.call, prefix=shown.prefix, shared=shown.shared
+    )
     without = None
     if rank == "relative":
         asked = user(take.qa["query"])
@@ -178,16 +135,15 @@ async def _ranked(take: Take, setup: Setup) -> Answer:
         {"logprob": one.logprob, "tokens": one.tokens, "none": none} for one, none in zip(given, bare, strict=True)
     ]
     counted = {"likelihoods": likelihoods, "prompt_tokens": 0, "reply_tokens": 0}
-    return scene, [], {"reply": "", **score._asdict(), **counted}
+    return shown, list(shown.prompts), {"reply": "", **score._asdict(), **counted}
 
 
 async def _open(take: Take, setup: Setup) -> Answer:
     rubric = open_ended.rubric(take.qa)
-    form = "eval/open" if rubric == open_ended.CASE else "eval/open_reference"
-    scene, reply = await _asked(take, setup.prompts.render(form, query=take.qa["query"]), setup)
+    shown, names, reply = await _asked(take, setup)
     votes = await open_ended.votes_on(reply.text, take.qa, setup.judges, setup.prompts, setup.votes, take.call)
     score = {"correct": open_ended.passes(votes), "parsed": open_ended.decided(votes), "votes": votes}
-    return scene, [form, rubric], {"reply": reply.text, **score, **_tokens(reply)}
+    return shown, [*names, rubric], {"reply": reply.text, **score, **_tokens(reply)}
 
 
 def _tokens(reply: Reply) -> dict[str, int]:

@@ -7,9 +7,10 @@ from pmem.choices import LETTERS, without_thinking
 from pmem.errors import RecordError
 from pmem.prompts import Prompts, describe
 from pmem.prompts.replies import TEXT, closed, user
+from pmem.reward.open_ended import CASE, rubric
 
 Record = dict[str, Any]
-KINDS = (
+OF_CASES = (
     "hallucinated_personalisation",
     "stale_preference",
     "generic_answer",
@@ -17,20 +18,34 @@ KINDS = (
     "stereotype",
     "other",
 )
-"""The paper's kinds of errors, and what is none of them."""
+"""The paper's kinds of errors, and what is none of them: for questions of which the case is known."""
+OF_REFERENCES = (
+    "contradicting_answer",
+    "incomplete_answer",
+    "unknown_answer",
+    "invented_answer",
+    "generic_answer",
+    "other",
+)
+"""For questions of which only a right answer is known: what can be told by that alone."""
 UNPARSED = "unparsed"
 """Where no answer could be read: no judge is asked."""
-MISTAKE = closed("mistake", {"reason": TEXT, "category": {"type": "string", "enum": list(KINDS)}})
-PROMPT = "eval/judge_error"
-NEEDED = {"sensitive": ("secret",), "updated": ("preference", "previous")}
-"""What has to be known of a question to judge an answer to it, by its case; else its case and the preference."""
+
+
+def _schema(kinds: tuple[str, ...]) -> dict[str, Any]:
+    return closed("mistake", {"reason": TEXT, "category": {"type": "string", "enum": list(kinds)}})
+
+
+BY_CASE = ("eval/judge_error", _schema(OF_CASES))
+BY_REFERENCE = ("eval/judge_error_reference", _schema(OF_REFERENCES))
 
 
 async def sorted_out(result: Record, questions: dict[str, Record], judge: Model, prompts: Prompts) -> Record:
     """The result with its `error_category`, `error_reason` and `error_judge`, if it is wrong.
 
-    questions: by id. A right answer is passed on as it is, and so is one that is sorted already. RecordError if its
-    question isn't there, or doesn't tell what a judge has to know.
+    questions: by id. A right answer is passed on as it is, and so is one that is sorted already. Like open-ended
+    replies, mistakes are judged by what the question's case demands, else by its reference answer. RecordError if the
+    question isn't there, or has neither.
     """
     if result["correct"] or result["error_category"]:
         return result
@@ -39,15 +54,11 @@ async def sorted_out(result: Record, questions: dict[str, Record], judge: Model,
     qa = questions.get(result["qa_id"])
     if qa is None:
         raise RecordError(f"--questions holds no question {result['qa_id']}", reason="schema", pointer="/qa_id")
-    needed = NEEDED.get(qa["case"], ("case", "preference"))
-    if missing := [name for name in needed if not qa[name]]:
-        raise RecordError(
-            f"question {qa['id']} has no {missing[0]}, which a judge has to know", reason="schema", pointer="/qa_id"
-        )
-    fields = {"facts": describe.facts(qa), "rule": describe.rule(qa, prompts), "answer": qa["answer"]}
-    prompt = prompts.render(PROMPT, query=qa["query"], reply=_said(result), **fields)
-    reply = await judge.chat(user(prompt), call=f"eval/{result['id']}/error", schema=MISTAKE)
-    hashes = prompts.provenance("eval", judge.name, 0, [PROMPT])["prompts"]
+    name, schema = BY_CASE if rubric(qa) == CASE else BY_REFERENCE
+    known = {"facts": describe.facts(qa), "rule": describe.rule(qa, prompts)} if name == BY_CASE[0] else {}
+    prompt = prompts.render(name, query=qa["query"], answer=qa["answer"], reply=_said(result), **known)
+    reply = await judge.chat(user(prompt), call=f"eval/{result['id']}/error", schema=schema)
+    hashes = prompts.provenance("eval", judge.name, 0, [name])["prompts"]
     provenance = {**result["provenance"], "prompts": {**result["provenance"].get("prompts", {}), **hashes}}
     found = {"error_category": reply.parsed["category"], "error_reason": reply.parsed["reason"]}
     return {**result, **found, "error_judge": judge.name, "provenance": provenance}

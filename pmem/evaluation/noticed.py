@@ -1,8 +1,14 @@
 """What a run notices beside its results: histories that come up again and again, votes that disagree."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from pmem.evaluation.question import history_of
+from pmem.evaluation.takes import Take
 from pmem.reward.open_ended import disputed
+
+SHARED = ("full", "memory")
+"""Contexts that all questions on a history have in common."""
 
 
 class Noticed:
@@ -14,13 +20,13 @@ class Noticed:
         self._returns = 0
         self._judged = self._disputed = 0
 
-    def history(self, own_id: str) -> None:
-        """The next question is on this history."""
-        if own_id == self._latest:
-            return
-        self._returns += own_id in self._seen
-        self._seen.add(own_id)
-        self._latest = own_id
+    def histories(self, takes: Iterable[Take]) -> None:
+        """What is asked next, as far as its prompts begin with a history or its memory."""
+        for take in takes:
+            if take.context in SHARED and take.window and (own_id := history_of(take.qa, take.window)) != self._latest:
+                self._returns += own_id in self._seen
+                self._seen.add(own_id)
+                self._latest = own_id
 
     def results(self, records: list[dict[str, Any]]) -> None:
         """Results have been made."""

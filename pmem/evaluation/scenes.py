@@ -7,6 +7,7 @@ from pmem.backends.base import Message, Prefix
 from pmem.errors import ModelError
 from pmem.evaluation.past import Past
 from pmem.evaluation.photos import Photos
+from pmem.evaluation.remembering import Remembering
 from pmem.prompts import Prompts
 from pmem.prompts.replies import user
 from pmem.stream.lookup import Lookup
@@ -37,7 +38,8 @@ class View(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A question as it is sent: `messages` after those of `prefix`. facts: what a result says of it, beside the ids."""
+    """A question as it is sent: `messages` after those of `prefix`. shared: as in Request; facts: what a result says of
+    it, beside the ids."""
 
     messages: list[Message]
     prefix: Prefix | None = None
@@ -46,13 +48,20 @@ class Scene(NamedTuple):
     facts: dict[str, Any] = {}  # noqa: RUF012 - never written to
     prompts: tuple[str, ...] = ()
     with_system: bool = False
+    shared: str | None = None
 
 
 class Scenes:
     """Sets the scene for questions. histories, memories: where those that they name are found (None: nowhere)."""
 
     def __init__(
-        self, view: View, prompts: Prompts, *, histories: Lookup | None, memories: Lookup | None, reply: int | None
+        self,
+        view: View,
+        prompts: Prompts,
+        *,
+        histories: Lookup | None,
+        memories: Lookup | Remembering | None,
+        reply: int | None,
     ) -> None:
         """reply: the most tokens that a reply may have, if a limit is set."""
         self.view = view
@@ -75,11 +84,11 @@ class Scenes:
             assert self._memories
             memory = await self._memories.record(own_id)
             text = self._prompts.render("eval/memory", memory=memory["text"] or "(nothing yet)", asked=asked)
-            return self._apart(text, own_id, past, "eval/memory", {"memory_id": memory["id"]})
+            return self._apart(text, own_id, past, "eval/memory", memory["id"], {"memory_id": memory["id"]})
         assert past
         passages = "\n\n".join(past.index.best(qa["query"], self.view.top_k))
         text = self._prompts.render("eval/rag", passages=passages, asked=asked)
-        return self._apart(text, own_id, past, "eval/rag", {})
+        return self._apart(text, own_id, past, "eval/rag", qa["id"], {})
 
     async def _past(self, own_id: str) -> Past:
         """The history, out of those at hand."""
@@ -112,12 +121,15 @@ class Scenes:
         prefix = shown.prefix if shown.tokens else None
         return scene._replace(prefix=prefix, facts={"truncated_tokens": shown.left_out})
 
-    def _apart(self, text: str, own_id: str, past: Past | None, prompt: str, facts: dict[str, Any]) -> Scene:
-        """A scene without the history itself."""
+    def _apart(
+        self, text: str, own_id: str, past: Past | None, prompt: str, shared: str, facts: dict[str, Any]
+    ) -> Scene:
+        """A scene without the history itself. Its texts begin with what doesn't depend on the question or the order of
+        its options, so that what is computed of that serves all of them."""
         system = past.system() if past and self.view.with_system else []
         language = past.language if past else None
-        scene = Scene([*system, *user(text)], None, own_id, language, facts, (prompt,), with_system=bool(system))
-        return self._within(scene)
+        messages = [*system, *user(text)]
+        return self._within(Scene(messages, None, own_id, language, facts, (prompt,), bool(system), shared))
 
     def _within(self, scene: Scene) -> Scene:
         if self.view.context_length is not None:

@@ -18,12 +18,13 @@ Message = dict[str, Any]
 
 
 class Session(NamedTuple):
-    """Messages of one sitting. date: YYYY-MM-DD, if known; what: "imported" or "filler"."""
+    """Messages of one sitting. date: YYYY-MM-DD, if known; what: "imported" or "filler"; topic: its title, if any."""
 
     id: str
     messages: list[Message]
     date: str | None = None
     what: str = "imported"
+    topic: str | None = None
 
 
 class Told(NamedTuple):
@@ -90,10 +91,30 @@ def history(
         size = (ends[end - 1] if end else 0) - before
         filler += size if session.what == "filler" else 0
         place = {"start": start, "end": end, "token_start": before, "tokens": size, "date": session.date}
-        nothing = dict.fromkeys(("event", "preference", "scenario", "topic"))
-        placed.append({"id": session.id, "what": session.what, **place, **nothing})
+        nothing = dict.fromkeys(("event", "preference", "scenario"))
+        placed.append({"id": session.id, "what": session.what, **place, **nothing, "topic": session.topic})
         start, before = end, before + size
-    made = {
+    body = orjson.dumps(messages)
+    made = as_history(source, own_id, window, user, system, placed, body, filler=filler, labels=labels)
+    return sound("history", {**made, "messages": messages}), Told(own_id, window, ends, filler)
+
+
+def as_history(
+    source: str,
+    own_id: str,
+    window: str,
+    user: str,
+    system: str | None,
+    sessions: list[Record],
+    messages: bytes,
+    *,
+    filler: int = 0,
+    labels: dict[str, str] | None = None,
+) -> Record:
+    """A history record of sessions in their places, unchecked. messages: their JSON, which stands in the record as it
+    is; filler: tokens of sessions of filler."""
+    size = sum(session["tokens"] for session in sessions)
+    return {
         "type": "history",
         "id": own_id,
         "persona_id": persona_id(source, user),
@@ -101,18 +122,17 @@ def history(
         "window": window,
         "budget": None,
         "tokenizer": tokens.DEFAULT,
-        "tokens": ends[-1],
-        "relevant_tokens": ends[-1] - filler,
+        "tokens": size,
+        "relevant_tokens": size - filler,
         "filler_tokens": filler,
         "persona": None,
         "system": system,
-        "sessions": placed,
+        "sessions": sessions,
         **({"labels": labels} if labels else {}),
         "provenance": provenance(source),
-        "messages_sha256": hashlib.sha256(orjson.dumps(messages)).hexdigest(),
-        "messages": messages,
+        "messages_sha256": hashlib.sha256(messages).hexdigest(),
+        "messages": orjson.Fragment(messages),
     }
-    return sound("history", made), Told(own_id, window, ends, filler)
 
 
 def question(

@@ -22,6 +22,10 @@ WORDS_PER_TOKEN = 0.7
 FRAMES = ("</memory", "</chats")
 
 
+MOST = 2048
+"""Tokens of a memory (the paper's section 5)."""
+
+
 class Form(NamedTuple):
     """How memories are written. most: tokens of one, as `count` counts them; evidence: whether entries are to name the
     messages that they rest on."""
@@ -29,7 +33,7 @@ class Form(NamedTuple):
     prompts: Prompts
     count: Count
     style: str = "bullets"
-    most: int = 2048
+    most: int = MOST
     evidence: bool = True
 
     @property
@@ -73,6 +77,11 @@ def _framed(text: str) -> str:
     for frame in FRAMES:
         text = text.replace(frame, frame.replace("</", "< /"))
     return text
+
+
+def unbroken(reply: str, *, cut: bool) -> str:
+    """A reply without the entry that was broken off when its tokens ran out."""
+    return reply.rpartition("\n")[0] if cut else reply
 
 
 def settled(reply: str, before: Sequence[Kept], chunk: Chunk, form: Form, number: int) -> Step:

@@ -14,6 +14,9 @@ Record = dict[str, Any]
 AskAt = Callable[[list[Record], int, int], Awaitable[str]]
 """Messages, the chunk's number, characters that are still to be read (this chunk's counted) -> the reply."""
 
+CHUNK = 5000
+"""Most tokens that are read at once (the paper's section 5)."""
+
 
 class Setup(NamedTuple):
     """How memories are made. chunk: most tokens of one; redact: whether private details are masked before they are

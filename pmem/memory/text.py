@@ -54,7 +54,9 @@ def parsed(text: str) -> list[Entry]:
     """The entries of a text: bullets (with what is indented below them), the sentences of other lines."""
     found: list[Entry] = []
     section, indent = "", -1  # indent: of the bullet that a line may belong to; -1: none
+    prose = False  # whether the line before is one of a paragraph
     for line in text.splitlines():
+        goes_on, prose = prose, False
         if bullet := BULLET.match(line):  # first, since nearly all lines are; it is neither heading nor fence
             if indent >= 0 and len(bullet[1]) > indent + 1:
                 found[-1] = _longer(found[-1], bullet[2], " " if found[-1].text.endswith(":") else "; ")
@@ -68,12 +70,13 @@ def parsed(text: str) -> list[Entry]:
         elif indent >= 0:
             found[-1] = _longer(found[-1], line, " ")
         else:
-            found += _prose(line, section, found)
+            found += _prose(line, section, found if goes_on else [])
+            prose = True
     return [entry for entry in found if plain(entry.text) and not NOTHING.match(entry.text)]
 
 
 def _longer(entry: Entry, more: str, between: str) -> Entry:
-    return entry._replace(text=f"{entry.text}{between}{more.strip()}")
+    return entry._replace(text=f"{entry.text}{between}{more.strip()}" if entry.text else more.strip())
 
 
 def _prose(line: str, section: str, before: list[Entry]) -> list[Entry]:
@@ -81,10 +84,16 @@ def _prose(line: str, section: str, before: list[Entry]) -> list[Entry]:
     line = line.strip()
     last = before[-1] if before else None
     joined = f"{last.text} {line}" if last and line[0].islower() else ""
-    goes_on = bool(joined and last and not last.bullet and last.section == section and not BULLET.match(joined))
+    taken_otherwise = BULLET.match(joined) or HEADING.match(joined)
+    goes_on = bool(joined and last and not last.bullet and last.section == section and not taken_otherwise)
     opens = before.pop().opens if goes_on else True
     line = joined if goes_on else line
-    parts = [part.strip() for part in sentences(line)]
+    parts: list[str] = []
+    for part in (part.strip() for part in sentences(line)):
+        if parts and not (plain(parts[-1]) and plain(part)):  # mere signs are no sentence of their own
+            parts[-1] += f" {part}"
+        else:
+            parts.append(part)
     return [Entry(part, section, bullet=False, opens=opens and not n) for n, part in enumerate(parts) if part]
 
 

@@ -11,10 +11,13 @@ BIRTH = Cue(
     r"|تاريخ الميلاد|תאריך לידה|doğum tarihi",
 )
 PHONE = Cue(
-    "phone fon call mobile cell whatsapp text fax ring reach sms handy móvil number tel тел 電話 电话 전화 फोन هاتف"
-    " טלפון โทร điện",
+    "phone fon call mobile cell whatsapp text fax ring reach sms handy móvil number nummer numér númer numero ruf appel"
+    " llám llam chiam тел номер 電話 电话 전화 फोन هاتف טלפון โทร điện",
     r"\b(phone|mobile|cell|tel|telephone|whatsapp|fax|sms|handy|tel[eé]fono|téléphone|telefon|telefone|móvil|тел|телефон)\b"
-    r"|\b(call|ring|text|reach) (me|us|him|her|them)\b|\bmy number\b|電話|电话|전화|फोन|هاتف|טלפון|โทร|điện thoại",
+    r"|\b(call|ring|text|reach) (me|us|him|her|them)\b|\bmy number\b"
+    r"|\b(handy|mobil|telefon|ruf|meine )nummer\b|\bruf\w* mich\b|\bmon numéro\b|\bappelle[rz]?-moi\b|\bmi número\b"
+    r"|\bll[aá]m[ae]me\b|\bmio numero\b|\bchiamami\b|\b(o )?meu número\b|\bмой номер\b"
+    r"|電話|电话|전화|फोन|هاتف|טלפון|โทร|điện thoại",
 )
 ACCOUNT = Cue(
     "account acct a/c sort routing konto cuenta compte iban",

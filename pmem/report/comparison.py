@@ -7,7 +7,7 @@ from pmem.errors import InputError
 from pmem.report.intervals import LEVEL
 from pmem.report.paired import Pair, compared
 from pmem.report.runs import Result, Run, heads, in_order, run_of, value_of
-from pmem.report.summary import Column
+from pmem.report.summary import Column, breakdown
 
 Key = tuple[str, Run]
 """The file that a run's results stand in, and the run."""
@@ -16,9 +16,11 @@ Key = tuple[str, Run]
 class Comparison:
     """Gathers the results of files; then compares each run with the first."""
 
-    def __init__(self, by: list[str]) -> None:
+    def __init__(self, by: list[str] | None) -> None:
+        """by: the labels to break down by; None: those that come."""
         self.by = by
         self.runs: dict[Key, dict[str, list[Result]]] = {}
+        self.columns: dict[Key, Column] = {}
         self.failed: Counter[str] = Counter()
         self.cost: dict[str, float | None] = {}
         self._seen: set[tuple[str, str]] = set()
@@ -43,11 +45,16 @@ class Comparison:
         if not shared:
             raise InputError("no question is in all of these runs: they don't answer the same questions")
         names = self._names()
-        runs = [self._run(key, name, shared) for key, name in zip(self.runs, names, strict=True)]
+        self.columns = columns = {key: self._column(key, shared) for key in self.runs}
+        labels = breakdown(columns.values(), self.by)
+        runs = [
+            {**self._told(key, name, shared), **columns[key].figures(labels)}
+            for key, name in zip(self.runs, names, strict=True)
+        ]
         personas = self._personas(shared)
         first = next(iter(self.runs))
         pairs = [
-            {"first": names[0], "second": name, **self._pair(first, key, shared, personas)}
+            {"first": names[0], "second": name, **self._pair(first, key, shared, personas, labels)}
             for key, name in list(zip(self.runs, names, strict=True))[1:]
         ]
         failed = dict(self.failed)
@@ -62,15 +69,17 @@ class Comparison:
             for (file, _), name in zip(self.runs, names, strict=True)
         ]
 
-    def _run(self, key: Key, name: str, shared: list[str]) -> dict[str, Any]:
+    def _column(self, key: Key, shared: list[str]) -> Column:
         column = Column(self.by)
-        asked = self.runs[key]
         for question in shared:
-            for result in asked[question]:
+            for result in self.runs[key][question]:
                 column.add(result)
+        return column
+
+    def _told(self, key: Key, name: str, shared: list[str]) -> dict[str, Any]:
         alone = sum(file == key[0] for file, _ in self.runs) == 1  # else the cost is that of several runs
-        told = {"not_shared": len(asked) - len(shared), "cost_usd": self.cost.get(key[0]) if alone else None}
-        return {"name": name, "file": key[0], **key[1]._asdict(), **told, **column.figures()}
+        told = {"not_shared": len(self.runs[key]) - len(shared), "cost_usd": self.cost.get(key[0]) if alone else None}
+        return {"name": name, "file": key[0], **key[1]._asdict(), **told}
 
     def _personas(self, shared: list[str]) -> dict[str, str]:
         """Whose answers depend on each other, in whatever context: by question."""
@@ -81,12 +90,14 @@ class Comparison:
             found[question] = next((name for name in known if name), question)
         return found
 
-    def _pair(self, first: Key, second: Key, shared: list[str], personas: dict[str, str]) -> dict[str, Any]:
+    def _pair(
+        self, first: Key, second: Key, shared: list[str], personas: dict[str, str], labels: list[str]
+    ) -> dict[str, Any]:
         earlier, later = self.runs[first], self.runs[second]
         pairs = {name: Pair(personas[name], _right(earlier[name]), _right(later[name])) for name in shared}
-        groups: dict[str, dict[str, list[Pair]]] = {label: {} for label in self.by}
+        groups: dict[str, dict[str, list[Pair]]] = {label: {} for label in labels}
         for name in shared:
-            for label in self.by:
+            for label in labels:
                 groups[label].setdefault(value_of(earlier[name][0], label), []).append(pairs[name])
         by = {
             label: {value: compared(found[value]) for value in sorted(found, key=in_order)}

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 Result = dict[str, Any]
 FIELDS = ("window", "permutation", "context", "model", "mode", "scoring", "gold", "choice", "parsed", "error_category")
 """Fields of a result that tables can be broken down by, beside its labels."""
+OF_ANSWERS = {"chosen", "secret_told"}
+"""Labels that tell what an answer did; all others tell of its question."""
 ALIASES = {"distance": "distance_quartile"}
 NONE = "(none)"
 

@@ -2,7 +2,8 @@
 
 import click
 
-from pmem.report.summary import Summary
+from pmem.report.groups import asked
+from pmem.report.summary import Summary, strangers
 from pmem.report.summary_text import FORMATS, rendered
 from pmem.stream.options import bundle
 from pmem.stream.pipe import Pipe
@@ -16,10 +17,9 @@ summary_options = bundle(
     ),
     click.option(
         "--by",
-        default="kind,scenario,owner",
-        show_default=True,
         metavar="LABEL,...",
-        help="Breakdown of --summary: by labels, distance, window, permutation, context ...",
+        help="Breakdown of --summary: by labels, distance, window, permutation, context ...  [default: kind, scenario, "
+        "owner; where these don't differ, each label with 2 to 20 values]",
     ),
     click.option(
         "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of --summary."
@@ -27,9 +27,10 @@ summary_options = bundle(
 )
 
 
-def print_summary(pipe: Pipe, by: str, form: str) -> None:
+def print_summary(pipe: Pipe, by: str | None, form: str) -> None:
     """Read all records, print what they come to."""
-    counted = Summary(label.strip() for label in by.split(",") if label.strip())
+    counted = Summary(asked(by))
     for record in pipe.records(reads="result error usage"):
         counted.count(record)
+    pipe.notes.append(lambda: strangers(counted.columns.values(), counted.by))
     pipe.print(rendered(counted.figures(), form))

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from pmem import check
+from pmem.report.groups import USUAL, Groups, unasked
 from pmem.report.intervals import LEVEL
 from pmem.report.positions import Positions
-from pmem.report.runs import Result, Run, heads, in_order, persona_of, run_of, value_of
+from pmem.report.runs import ALIASES, FIELDS, Result, Run, heads, in_order, persona_of, run_of
 from pmem.report.tally import Tally
 
 RATES = ("forget_compliance", "forgotten_used", "secrets_told")
@@ -19,9 +20,10 @@ answers that use it nevertheless; of questions about secrets, answers that repea
 class Column:
     """What is counted of one run."""
 
-    def __init__(self, by: list[str]) -> None:
+    def __init__(self, by: list[str] | None) -> None:
+        """by: the labels to break down by; None: those that come."""
         self.all = Tally()
-        self.by: dict[str, dict[str, Tally]] = {label: {} for label in by}
+        self.groups = Groups(by)
         self.rates = {name: Tally() for name in RATES}
         self.positions = Positions()
         self.errors: Counter[str] = Counter()
@@ -37,8 +39,7 @@ class Column:
         self.unparsed += not result["parsed"]
         self.prompt += result["prompt_tokens"]
         self.reply += result["reply_tokens"]
-        for label, groups in self.by.items():
-            groups.setdefault(value_of(result, label), Tally()).add(persona, right)
+        self.groups.add(result)
         for name, counts in _rates(result).items():
             self.rates[name].add(persona, counts)
         if not right and result["error_category"]:
@@ -47,8 +48,8 @@ class Column:
             self.chance += 1 / len(result["options"])
             self.positions.add(result)
 
-    def figures(self) -> dict[str, Any]:
-        """All of it for JSON. Tokens are means over answers; null where nothing told them."""
+    def figures(self, labels: list[str]) -> dict[str, Any]:
+        """All of it for JSON, broken down by `labels`. Tokens are means over answers; null where nothing told them."""
         share = self.all.share()
         answers = share.answers
         prompt, reply = self.prompt / answers, self.reply / answers
@@ -67,17 +68,23 @@ class Column:
             },
             "positions": self.positions.figures(),
             "errors": dict(sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))),
-            "by": {label: self._groups(groups) for label, groups in self.by.items()},
+            "by": {label: _by_value(self.groups.of(label)) for label in labels},
         }
 
-    @staticmethod
-    def _groups(groups: dict[str, Tally]) -> dict[str, Any]:
-        return {value: groups[value].share().figures() for value in sorted(groups, key=in_order)}
+
+def _by_value(groups: dict[str, Tally]) -> dict[str, Any]:
+    return {value: groups[value].share().figures() for value in sorted(groups, key=in_order)}
 
 
-def _figures(tally: Tally) -> dict[str, Any] | None:
-    share = tally.share()
-    return share.figures() if share.answers else None
+def breakdown(columns: Iterable[Column], by: list[str] | None, usual: Iterable[str] = USUAL) -> list[str]:
+    """The labels to show of runs: those asked for, else what `unasked` finds among all that came."""
+    if by is not None:
+        return by
+    values: dict[str, set[str]] = {}
+    for column in columns:
+        for label, known in column.groups.values().items():
+            values.setdefault(label, set()).update(known)
+    return unasked(values, usual)
 
 
 def _rates(result: Result) -> dict[str, bool]:
@@ -93,11 +100,21 @@ def _rates(result: Result) -> dict[str, bool]:
     return found
 
 
+def strangers(columns: Iterable[Column], by: list[str] | None) -> str:
+    """For the summary line: the labels of `by` that no result has, and those that there are; "" if there are none."""
+    known = set[str]().union(*(column.groups.known for column in columns))
+    unknown = [label for label in by or () if label not in FIELDS and ALIASES.get(label, label) not in known]
+    if not known or not unknown:
+        return ""
+    return f"no result has the label {' or '.join(unknown)}; there are {', '.join(sorted(known))}"
+
+
 class Summary:
     """Counts what comes: results, and, where they are given, failed calls (error records) and usage."""
 
-    def __init__(self, by: Iterable[str]) -> None:
-        self.by = list(dict.fromkeys(by))
+    def __init__(self, by: list[str] | None, usual: Iterable[str] = USUAL) -> None:
+        """by: the labels to break down by; None: the `usual` ones that come, else others."""
+        self.by, self.usual = by, usual
         self.columns: dict[Run, Column] = {}
         self.usage: list[dict[str, Any]] = []
         self.failed: Counter[str] = Counter()
@@ -133,8 +150,9 @@ class Summary:
     def figures(self) -> dict[str, Any]:
         """All of it for JSON: a list of runs; failed answers by reason; usage as it was given."""
         runs = list(self.columns)
+        labels = breakdown(self.columns.values(), self.by, self.usual)
         named = [
-            {"name": head, **run._asdict(), **self.columns[run].figures()}
+            {"name": head, **run._asdict(), **self.columns[run].figures(labels)}
             for head, run in zip(heads(runs), runs, strict=True)
         ]
         failed = dict(sorted(self.failed.items()))

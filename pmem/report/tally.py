@@ -30,6 +30,10 @@ class Tally:
         self._answers: Counter[str] = Counter()
         self._counting: Counter[str] = Counter()
 
+    def __bool__(self) -> bool:
+        """Whether there are any answers."""
+        return bool(self._answers)
+
     def add(self, persona: str, counts: bool) -> None:
         """One more answer about a persona."""
         self._answers[persona] += 1

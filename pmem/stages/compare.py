@@ -8,6 +8,8 @@ import click
 
 from pmem.report.comparison import Comparison
 from pmem.report.comparison_text import paper, rendered
+from pmem.report.groups import USUAL, asked
+from pmem.report.summary import strangers
 from pmem.report.summary_text import FORMATS
 from pmem.stream.options import INPUT, OUTPUT, config_option, quiet_option
 from pmem.stream.progress import seconds
@@ -23,10 +25,9 @@ from pmem.stream.source import records, stdin_is_terminal
 @click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all.")
 @click.option(
     "--by",
-    default="kind,scenario,owner",
-    show_default=True,
     metavar="LABEL,...",
-    help="Breakdown: by labels, distance, window, permutation ...",
+    help="Breakdown: by labels, distance, window, permutation ...  [default: kind, scenario, owner; where these don't "
+    "differ, each label with 2 to 20 values]",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the tables.")
 @click.option("--paper", "beside", is_flag=True, help="Put the PersonaMem-v2 paper's figures beside them.")
@@ -42,7 +43,7 @@ from pmem.stream.source import records, stdin_is_terminal
 def command(
     files: tuple[str, ...],
     output: str | None,
-    by: str,
+    by: str | None,
     form: str,
     beside: bool,
     usages: tuple[str, ...],
@@ -63,11 +64,13 @@ def command(
         )
     if output and any(Path(output).resolve() == Path(name).resolve() for name in (*files, *usages)):
         raise click.UsageError(f"{output}: -o would write over what is read")
-    labels = list(dict.fromkeys(label.strip() for label in by.split(",") if label.strip()))
+    labels = asked(by)
     wanted = paper() if beside else None
     if wanted:
-        labels += [one["label"] for one in wanted["groups"] if one["label"] not in labels]
-    found = Comparison(list(dict.fromkeys(labels)))
+        labels = list(
+            dict.fromkeys([*(USUAL if labels is None else labels), *(one["label"] for one in wanted["groups"])])
+        )
+    found = Comparison(labels)
     count = _read(found, files or ("-",), usages)
     told: dict[str, Any] = found.figures() if count else {"runs": [], "questions": 0}
     sink = Sink(output)
@@ -75,6 +78,8 @@ def command(
     sink.commit()
     if not quiet:
         counts = f"{count:,} results, {len(told['runs'])} runs, {told['questions']:,} questions in all of them"
+        unknown = strangers(found.columns.values(), found.by)
+        counts += f"; {unknown}" if unknown and not beside else ""
         click.echo(f"pmem compare: {counts}; {seconds(began)}", err=True)
 
 

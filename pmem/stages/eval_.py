@@ -1,44 +1,24 @@
 """`pmem eval`: a model answers the questions; its answers are scored, and summed up."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import click
 
 from pmem.backends.model import Model
-from pmem.evaluation.asking import Setup, results, window_of
+from pmem.evaluation.asking import Setup, results
 from pmem.evaluation.mistakes import sorted_out
 from pmem.evaluation.noticed import Noticed
-from pmem.evaluation.photos import Photos
-from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
+from pmem.evaluation.remembering import Remembering
+from pmem.evaluation.takes import ALL, Plan, by_history, takes
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.report.summarised import print_summary, summary_options
-from pmem.stream.lookup import Lookup, finished
+from pmem.shown import CONTEXTS, open_scenes, reply_form_option, shown_options
 from pmem.stream.made import Made
-from pmem.stream.options import INPUT, bundle, histories_option, images_option, seed_option, stream_options
+from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
-from pmem.tokens import DEFAULT
-
-CONTEXTS = ("full", "memory", "rag", "snippet", "none")
-_SHOWN = bundle(
-    click.option("--context", "contexts", type=click.Choice(CONTEXTS), multiple=True, default=("full",),
-                 show_default=True, help="What the model sees before the question (repeatable)."),
-    histories_option,
-    click.option("--window", help="Which of a question's histories to show (default: the smallest)."),
-    click.option("--memories", type=click.Path(), help="memory: file of memory records, looked up by history."),
-    click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True,
-                 help="rag: past turns to show, by BM25."),
-    click.option("--with-system", is_flag=True,
-                 help="full, memory, rag: first the system message that an imported history began with."),
-    click.option("--truncate", type=click.Choice(["oldest", "middle"]),
-                 help="full: leave out turns there, if --context-length demands it."),
-    click.option("--tokenizer", default=DEFAULT, show_default=True, metavar="NAME",
-                 help="Counts the tokens for --context-length."),
-    images_option("Where images are whose paths stand in messages."),
-    click.option("--images-as-text", is_flag=True, help="Show captions in place of images (for models that see none)."),
-)  # fmt: skip
 
 
 @click.command(
@@ -53,7 +33,12 @@ _SHOWN = bundle(
 @model_options(judges=True, optional=True)
 @seed_option
 @click.option("--mode", type=click.Choice(["mcq", "open"]), default="mcq", show_default=True, help="Kind of question.")
-@_SHOWN
+@click.option("--context", "contexts", type=click.Choice(CONTEXTS), multiple=True, default=("full",),
+              show_default=True, help="What the model sees before the question (repeatable).")  # fmt: skip
+@click.option("--window", "windows", multiple=True, metavar="NAME",
+              help="Which of a question's histories to show (repeatable, or all; default: the smallest).")  # fmt: skip
+@shown_options
+@reply_form_option
 @click.option("--permutations", type=click.IntRange(1, 10), default=1, show_default=True,
               help="mcq: orders of the options to ask in, at most one for each option.")  # fmt: skip
 @click.option("--scoring", type=click.Choice(["reply", "likelihood"]), default="reply", show_default=True,
@@ -68,17 +53,18 @@ def command(
     prompts: Prompts,
     seed: int,
     summary: bool,
-    by: str,
+    by: str | None,
     form: str,
     errors: bool,
     questions: str | None,
     mode: str,
     contexts: tuple[str, ...],
+    reply_form: str,
     permutations: int,
     scoring: str,
     rank: str,
     votes: int,
-    window: str | None,
+    windows: tuple[str, ...],
     **shown: Any,
 ) -> None:
     """Ask a model the questions; score its answers.
@@ -103,20 +89,23 @@ def command(
         raise click.UsageError("--mode open needs --judge-model KIND:NAME")
     if permutations > 1 and (mode == "open" or scoring == "likelihood"):
         raise click.UsageError("--permutations is for replies to multiple choice: nothing else shows the options")
-    scenes = _scenes(pipe, model, prompts, contexts, **shown)
-    setup = Setup(model, judges, prompts, seed, mode, contexts, scoring, rank, votes, window, permutations, scenes)
+    remember = partial(Remembering, model, prompts, seed)
+    length, reply = model.context_length, model.max_tokens
+    scenes = open_scenes(pipe, prompts, contexts, context_length=length, reply=reply, remember=remember, **shown)
+    plan = Plan(mode, contexts, tuple(dict.fromkeys(windows)), permutations)
+    setup = Setup(model, judges, prompts, seed, plan, scoring, rank, votes, scenes, reply_form)
     noticed = Noticed()
     pipe.closing = noticed.order
     pipe.notes.append(noticed.disputes)
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
-        if "full" in contexts:
-            noticed.history(qa["histories"][window_of(qa, window)]["id"])
+        noticed.histories(takes(qa, items, plan))
         made = await results(qa, items, setup)
         noticed.results(made.records)
         return made
 
-    pipe.run(make, reads="qa", writes="result")
+    several = len(plan.windows) > 1 or ALL in plan.windows
+    pipe.run(make, reads="qa", writes="result", arrange=by_history(plan) if several else None)
 
 
 def _sort_errors(pipe: Pipe, judges: tuple[Model, ...], prompts: Prompts, questions: str | None) -> None:
@@ -128,42 +117,3 @@ def _sort_errors(pipe: Pipe, judges: tuple[Model, ...], prompts: Prompts, questi
         return await sorted_out(result, asked, judges[0], prompts)
 
     pipe.run(make, reads="result", writes="result")
-
-
-def _scenes(
-    pipe: Pipe,
-    model: Model,
-    prompts: Prompts,
-    contexts: tuple[str, ...],
-    *,
-    histories: str | None,
-    memories: str | None,
-    top_k: int,
-    with_system: bool,
-    truncate: str | None,
-    tokenizer: str,
-    images: str | None,
-    images_as_text: bool,
-) -> Scenes:
-    """What is shown of the past, by the options; usage error if they don't go together."""
-    for context in contexts:
-        if context in ("full", "rag") and not histories:
-            raise click.UsageError(f"--context {context} needs --histories FILE (or choose --context snippet or none)")
-    if "memory" in contexts and not memories:
-        raise click.UsageError("--context memory needs --memories FILE")
-    if with_system and not (histories and any(context in OF_HISTORY for context in contexts)):
-        raise click.UsageError(f"--with-system needs --histories FILE and a context of {', '.join(OF_HISTORY)}")
-    if truncate and model.context_length is None:
-        raise click.UsageError("--truncate needs --context-length N: the tokens that the model can take")
-    if truncate and "full" not in contexts:
-        raise click.UsageError("--truncate is for --context full")
-    if "rag" in contexts:
-        from pmem.evaluation.retrieval import require_extra
-
-        require_extra()
-    past = Lookup(Path(histories), "history") if histories else None
-    kept = Lookup(Path(memories), "memory", key=finished, named="finished memory of") if memories else None
-    pipe.attached += [one for one in (past, kept) if one]
-    photos = Photos(Path(images) if images else None, as_text=images_as_text)
-    view = View(top_k, with_system, model.context_length, truncate, tokenizer, photos)
-    return Scenes(view, prompts, histories=past, memories=kept, reply=model.max_tokens)

@@ -11,6 +11,9 @@ MEMBERS = {
     "longmemeval": Member("pmem.stages.import_longmemeval", "Questions and histories of LongMemEval."),
     "locomo": Member("pmem.stages.import_locomo", "Questions and histories of LoCoMo."),
     "prefeval": Member("pmem.stages.import_prefeval", "Questions and histories of PrefEval."),
+    "chatgpt": Member("pmem.stages.import_chatgpt", "The chats of ChatGPT's data export to a history."),
+    "claude": Member("pmem.stages.import_claude", "The chats of Claude's data export to histories."),
+    "sharegpt": Member("pmem.stages.import_sharegpt", "ShareGPT's conversations to histories."),
     "messages": Member("pmem.stages.import_messages", "Chats to histories."),
 }
 

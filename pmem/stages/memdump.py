@@ -13,8 +13,8 @@ from pmem import tokens
 from pmem.backends.model import Model
 from pmem.errors import RecordError
 from pmem.memory.files import file_name, save
-from pmem.memory.loop import Form
-from pmem.memory.memories import Remembered, Setup, memories
+from pmem.memory.loop import MOST, Form, unbroken
+from pmem.memory.memories import CHUNK, Remembered, Setup, memories
 from pmem.memory.previous import Previous, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
@@ -52,9 +52,9 @@ LATER = 1 << 60
 @click.option("--evidence/--no-evidence", default=True, show_default=True,
               help="Ask which messages each statement rests on.")  # fmt: skip
 @click.option("--redact", is_flag=True, help="Mask private details in what is sent to the model.")
-@click.option("--chunk-tokens", type=click.IntRange(min=100), default=5000, show_default=True,
+@click.option("--chunk-tokens", type=click.IntRange(min=100), default=CHUNK, show_default=True,
               help="Most tokens of chats read at once.")  # fmt: skip
-@click.option("--memory-tokens", type=click.IntRange(min=20), default=2048, show_default=True,
+@click.option("--memory-tokens", type=click.IntRange(min=20), default=MOST, show_default=True,
               help="Most tokens of a memory.")  # fmt: skip
 @click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="What both are counted with.")
 def command(
@@ -135,8 +135,7 @@ class _Dump:
             if self._pipe.exhausted:  # who has most to read goes first, so that all end together; before, the oldest,
                 turn.set(LATER - left)  # so that users end one by one and new ones begin
             reply = await self._model.chat(messages, call=f"memdump/{history['id']}/{number}", step="update")
-            whole = reply.finish != "length"
-            return reply.text if whole else reply.text.rpartition("\n")[0]  # no entry that was broken off
+            return unbroken(reply.text, cut=reply.finish == "length")
 
         found: list[Record] = []
         async for one in memories(history, before, ask, self._setup):
@@ -160,6 +159,7 @@ class _Dump:
                 f"a second history of user {user_id}, {own} after {first}, and one memory to keep: choose a window with"
                 " --window; of several logs, give each a run of its own, one after the other, with --previous",
                 reason="limit",
+                pointer="/user_id",
             )
 
     def carried_over(self) -> Iterator[Record]:

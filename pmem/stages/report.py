@@ -12,7 +12,7 @@ from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
 
 Record = dict[str, Any]
-BREAKDOWN = "kind,case,scenario,updated,owner,distance"
+USUAL = ("kind", "case", "scenario", "updated", "owner", "distance")
 MIXED = "report: results and memories come together: a page shows either; make one of each"
 
 
@@ -26,7 +26,9 @@ MIXED = "report: results and memories come together: a page shows either; make o
 @click.option("--histories", type=INPUT, multiple=True,
               help="Of memories: the chats that they were made from, so that a statement opens with the messages it "
               "rests on. Repeat it for several nights.")  # fmt: skip
-@click.option("--by", metavar="LABEL,...", help=f"Of results: breakdown, a figure for each.  [default: {BREAKDOWN}]")
+@click.option("--by", metavar="LABEL,...",
+              help=f"Of results: breakdown, a figure for each.  [default: {', '.join(USUAL)}; where these don't "
+              "differ, each label with 2 to 20 values]")  # fmt: skip
 @click.option("--title", "heading", help="Heading of the page.")
 @click.option("--paper", "beside", is_flag=True,
               help="Of results: put the PersonaMem-v2 paper's figures into the figures.")  # fmt: skip
@@ -54,25 +56,29 @@ def command(
     elif ahead and ahead[-1]["type"] == "result":
         if histories:
             raise click.UsageError("--histories is for memories; these are results")
-        pipe.print(_results(told, questions, by or BREAKDOWN, heading, beside))
+        pipe.print(_results(pipe, told, questions, by, heading, beside))
     else:  # nothing comes of nothing
         pipe.write(b"")
 
 
-def _results(found: Iterable[Record], questions: str | None, by: str, heading: str | None, beside: bool) -> str:
+def _results(
+    pipe: Pipe, found: Iterable[Record], questions: str | None, by: str | None, heading: str | None, beside: bool
+) -> str:
     from pmem.report.comparison_text import paper
+    from pmem.report.groups import asked
     from pmem.report.page.build import page
     from pmem.report.page.questions import Questions
-    from pmem.report.summary import Summary
+    from pmem.report.summary import Summary, strangers
 
     shown = Questions({qa["id"]: qa for qa in records((questions,), "qa")} if questions else {})
-    counted = Summary(label.strip() for label in by.split(",") if label.strip())
+    counted = Summary(asked(by), USUAL)
     for record in found:
         if record["type"] == "memory":
             raise InputError(MIXED)
         counted.count(record)
         if record["type"] == "result":
             shown.add(record)
+    pipe.notes.append(lambda: strangers(counted.columns.values(), counted.by))
     return page(counted.figures(), shown, heading=heading, paper=paper() if beside else None)
 
 

@@ -143,7 +143,7 @@ async def gathered(parts: dict[str, Awaitable[Record]]) -> Made:
     return Made([result for result in results if not isinstance(result, Failure)], failures)
 
 
-async def grouped(batches: AsyncIterator[list[Any]], key: str) -> AsyncIterator[list[Any]]:
+async def grouped(batches: AsyncIterator[list[Any]], key: Callable[[Record], Any]) -> AsyncIterator[list[Any]]:
     """Batches of entries to batches of groups: lists of neighbours with equal `key`; a torn line is on its own."""
     group: list[Entry] = []
     async for batch in batches:
@@ -154,7 +154,7 @@ async def grouped(batches: AsyncIterator[list[Any]], key: str) -> AsyncIterator[
                     done.append(group)
                     group = []
                 done.append(entry)
-            elif group and group[0].record[key] == entry.record[key]:
+            elif group and key(group[0].record) == key(entry.record):
                 group.append(entry)
             else:
                 if group:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pmem.stream.config import apply
+from pmem.stream.config import OwnOption, apply
 from pmem.stream.pipe import Pipe
 from pmem.stream.source import stdin_is_terminal
 
@@ -45,6 +45,12 @@ seed_option = click.option(
 histories_option = click.option(
     "--histories", type=click.Path(), help="File of history records, looked up by id (may still be growing)."
 )
+
+
+def user_option(*, default: str | None = None) -> Callable[[F], F]:
+    """`--user NAME`, of commands that read a person's log."""
+    return click.option("--user", cls=OwnOption, metavar="NAME", default=default, show_default=bool(default),
+                        help="Whose log it is: the user_id of the history and its memory.")  # fmt: skip
 
 
 def images_option(text: str) -> Callable[[F], F]:
@@ -99,6 +105,9 @@ def _listed(value: Any) -> list[str]:
 FILES = click.argument("files", nargs=-1, type=INPUT, metavar="[FILE]...")
 SOURCES = click.argument("files", nargs=-1, required=True, type=click.Path(exists=True), metavar="FOLDER|FILE...")
 """Other people's files, beside which more of them may lie."""
+EXPORTS = click.argument(
+    "files", nargs=-1, type=click.Path(exists=True, allow_dash=True), metavar="[ZIP|FOLDER|FILE]..."
+)
 TO_FILE = click.option("-o", "--output", type=OUTPUT, help="Write here instead of stdout; complete or not at all.")
 TO_FOLDER = click.option(
     "-o", "--output", type=FOLDER, required=True, help="The folder to make; complete or not at all."

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any, TypeGuard
 
 import orjson
@@ -17,6 +18,9 @@ from pmem.stream.run import NEWLINE, Run
 from pmem.stream.sink import Sink, Spool
 from pmem.stream.source import Entry, Record, Torn
 
+Arrange = Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]]
+"""What makes of batches of entries the batches of what is worked on."""
+
 
 class Pipe(Run):
     """One command's run over its input. Made by `stream_options`."""
@@ -28,17 +32,19 @@ class Pipe(Run):
         reads: str,
         writes: str,
         parse: Callable[[bytes], Record] | None = None,
+        arrange: Arrange | None = None,
     ) -> None:
         """Map every record through `make(record, items)`, concurrently, in order.
 
-        items: None for the whole record, or the parts to make where a reject was fed in again.
+        items: None for the whole record, or the parts to make where a reject was fed in again. arrange: puts the
+        entries into another order; one may be passed on several times, each with other items.
         """
 
         async def one(entry: Entry) -> Record | Made:
             return await make(entry.record, entry.items)
 
         self._start(reads.split(), parse)
-        self._drive(lambda batches: batches, one, writes)
+        self._drive(arrange or (lambda batches: batches), one, writes)
 
     def run_groups(self, make: Callable[[Group], Awaitable[Made]], *, key: str, reads: str, writes: str) -> None:
         """Map every group of neighbours that share `key` through `make`, concurrently, in order."""
@@ -50,7 +56,7 @@ class Pipe(Run):
             return await make(Group([entry.record for entry in entries], items and sorted(set(items))))
 
         self._start(reads.split(), None)
-        self._drive(lambda batches: grouped(batches, key), one, writes)
+        self._drive(lambda batches: grouped(batches, itemgetter(key)), one, writes)
 
     def sift(
         self,
@@ -168,8 +174,18 @@ class Pipe(Run):
         """One more file, of a single JSON document."""
         self.also(path).write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | NEWLINE))
 
-    def take(self, entries: Iterable[Entry | Torn], make: Callable[[Entry], Made], *, writes: str) -> None:
-        """Map what a reader of another format yields (parsed items with their places) through `make`, in order."""
+    def take(
+        self,
+        entries: Iterable[Entry | Torn],
+        make: Callable[[Entry], Made],
+        *,
+        writes: str,
+        gathered: Callable[[], Iterable[Iterable[bytes]]] = tuple,
+    ) -> None:
+        """Map what a reader of another format yields (parsed items with their places) through `make`, in order.
+
+        gathered: called once all have been read, where a record is made of many items: each as the pieces of its line.
+        """
         self._start([], None)
         valid = check.validator(writes)
         try:
@@ -178,6 +194,10 @@ class Pipe(Run):
                     self.counts["in"] += 1
                     self._write(self._taken(entry, make, writes, valid))
                     self.out.flush()
+                for pieces in gathered():
+                    with unbroken():
+                        for number, piece in enumerate(pieces):
+                            self.out.write(piece, int(number == 0))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
@@ -222,6 +242,32 @@ class Pipe(Run):
                     self._reject(entry.entry, entry.fault)
                 else:
                     yield entry.record
+
+    def gather(self, work: Callable[[list[Record]], Awaitable[None]], *, reads: str) -> None:
+        """Hand all records at once to `work`, which writes lines of its own with `tell`."""
+
+        async def run() -> None:
+            try:
+                await work([entry.record for batch in self._entries() for entry in batch if self._whole(entry)])
+            finally:
+                await self._close()
+
+        self._start(reads.split(), None)
+        try:
+            with two_at_most():
+                in_loop(run)
+            self._finish()
+        except BaseException as fault:
+            self._stopped(fault)
+
+    def _whole(self, entry: Entry | Torn) -> TypeGuard[Entry]:
+        return self._offered(entry, lambda record: None)
+
+    def tell(self, line: bytes) -> None:
+        """Write a line that can be read at once."""
+        with unbroken():
+            self.out.write(line)
+            self.out.flush()
 
     def answer(self, make: Callable[[str], Awaitable[str]]) -> None:
         """Map all input, as one text, to one text; nothing comes of nothing."""
@@ -276,7 +322,7 @@ class Pipe(Run):
 
     def _drive(
         self,
-        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        arrange: Arrange,
         make: Callable[[Any], Awaitable[Record | Made]],
         writes: str,
     ) -> None:
@@ -294,7 +340,7 @@ class Pipe(Run):
 
     async def _pump(
         self,
-        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        arrange: Arrange,
         make: Callable[[Any], Awaitable[Record | Made]],
         writes: str,
     ) -> None:
@@ -322,7 +368,7 @@ class Pipe(Run):
         window = in_order(
             arrange(source),
             attempt,
-            2 * self.jobs,
+            2 * self.jobs * self.ahead,
             self.out.flush,
             weigh=bytes_of,
             weigh_result=Outcome.weight,

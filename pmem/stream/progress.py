@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -27,6 +28,12 @@ class Progress:
         """So many more records are done."""
         if self._bar is not None:
             self._bar.update(count)
+
+    def measure(self, done: int, of: int, values: Mapping[str, float]) -> None:
+        """So many of a known number of steps are done; some of what the last one measured."""
+        if self._bar is not None:
+            self._bar.unit, self._bar.total, self._bar.n = " steps", of, done
+            self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
 
     def say(self, text: str) -> None:
         """A line on stderr that doesn't tear the bar."""

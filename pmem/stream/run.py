@@ -39,7 +39,7 @@ class Run:
     is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
     where a command makes files; others: outputs beside it; shape: how `run` writes a record;
     epilogue: what it writes after the last; most_bytes: of records in work, where they are large and stay long;
-    exhausted: whether all input has been read.
+    exhausted: whether all input has been read; ahead: times as many records in work as usual.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Run:
         self.limit = limit
         self.quiet, self.progress = quiet, progress
         self.jobs = 1
+        self.ahead = 1
         self.attached: list[Attached] = []
         self.notes: list[Callable[[], str]] = []
         self.closing: Callable[[], str] | None = None

@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 import orjson
@@ -91,6 +91,43 @@ def may_block(name: str) -> bool:
     return not stat.S_ISREG(mode)
 
 
+def blocks(name: str) -> Iterator[bytes]:
+    """The bytes of a file (see open_input) as they come; InputError if they can't be read."""
+    shown = "<stdin>" if name == "-" else name
+    try:
+        with open_input(name) as stream:
+            while block := stream.read(CHUNK):
+                yield block
+    except (OSError, EOFError) as fault:
+        if isinstance(fault, BrokenPipeError):
+            raise
+        raise InputError(f"{shown}: can't be read: {_reason(fault)}") from None
+    except Exception as fault:  # a decompressor's own exception classes
+        if type(fault).__module__.split(".")[0] not in ("zstandard", "zstd", "zlib"):
+            raise
+        raise InputError(f"{shown}: can't be decompressed: {fault}") from None
+
+
+def batches(name: str, content: Iterable[bytes]) -> Iterator[tuple[str, int, list[bytes]]]:
+    """Bytes as batches of whole lines: name, number of the first line, lines without their newline."""
+    number = 1
+    held: list[bytes] = []  # the parts of a line whose end hasn't come yet
+    for block in content:
+        end = block.rfind(b"\n")
+        if end < 0:
+            held.append(block)
+            continue
+        lines = (b"".join(held) + block[:end]).split(b"\n")
+        held = [block[end + 1 :]] if end + 1 < len(block) else []
+        if number == 1:
+            lines[0] = lines[0].removeprefix(BOM)
+        yield name, number, lines
+        number += len(lines)
+    if held:
+        last = b"".join(held)
+        yield name, number, [last.removeprefix(BOM) if number == 1 else last]
+
+
 class Chunks:
     """The input as batches of whole lines, file after file."""
 
@@ -101,37 +138,7 @@ class Chunks:
     def __iter__(self) -> Iterator[tuple[str, int, list[bytes]]]:
         """Batches (file name, number of the first line, lines without their newline)."""
         for name in self.files:
-            shown = "<stdin>" if name == "-" else name
-            try:
-                with open_input(name) as stream:
-                    yield from self._batches(shown, stream)
-            except (OSError, EOFError) as fault:
-                if isinstance(fault, BrokenPipeError):
-                    raise
-                raise InputError(f"{shown}: can't be read: {_reason(fault)}") from None
-            except Exception as fault:  # a decompressor's own exception classes
-                if type(fault).__module__.split(".")[0] not in ("zstandard", "zstd", "zlib"):
-                    raise
-                raise InputError(f"{shown}: can't be decompressed: {fault}") from None
-
-    @staticmethod
-    def _batches(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, list[bytes]]]:
-        number = 1
-        held: list[bytes] = []  # the parts of a line whose end hasn't come yet
-        while chunk := stream.read(CHUNK):
-            end = chunk.rfind(b"\n")
-            if end < 0:
-                held.append(chunk)
-                continue
-            lines = (b"".join(held) + chunk[:end]).split(b"\n")
-            held = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
-            if number == 1:
-                lines[0] = lines[0].removeprefix(BOM)
-            yield name, number, lines
-            number += len(lines)
-        if held:
-            last = b"".join(held)
-            yield name, number, [last.removeprefix(BOM) if number == 1 else last]
+            yield from batches("<stdin>" if name == "-" else name, blocks(name))
 
 
 class Reader:

@@ -14,7 +14,7 @@ A reply depends on the request's model, messages, response_format, temperature, 
 max_completion_tokens only (which don't shorten it); a fault on these, the attempt and --seed. What a client pays for and
 may keep (badschema, refusal, length) doesn't depend on the attempt: asked again, the stub says the same, so that
 a run that was killed and resumed ends like an undisturbed one. Without --latency a reply is made in one go, so that
-in_flight_max stays near 1. Beside the OpenAI routes (chat completions, models, files, batches) there are
+in_flight_max stays near 1. Beside the OpenAI routes (chat completions, embeddings, models, files, batches) there are
 GET /stub/counts and POST /stub/reset.
 
 The requests of a batch get the replies that they would get as chat requests, when the batch is done, with the faults of

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -70,6 +71,15 @@ def content(body: dict[str, Any], rng: Random, *, first: float, bad: bool) -> st
     if options:
         return f"{sentence(rng)} {sentence(rng)}\nAnswer: {rng.choice(options)}"
     return f"{paragraph(rng)} {paragraph(rng)}"
+
+
+def embedding(text: str, dimensions: int) -> list[float]:
+    """A vector of length 1 that is near those of texts with the same words (of an empty text: of none)."""
+    vector = [0.0] * dimensions
+    for word in re.findall(r"\w+", text.casefold()) or [""]:
+        vector[crc32(word.encode()) % dimensions] += 1
+    length = sum(value * value for value in vector) ** 0.5
+    return [value / length for value in vector]
 
 
 def options_of(messages: list[dict[str, Any]]) -> list[str]:

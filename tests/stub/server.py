@@ -47,6 +47,8 @@ class Server:
             match request.method, request.path:
                 case "POST", "/v1/chat/completions":
                     return await self.chat(request)
+                case "POST", "/v1/embeddings":
+                    return self.embeddings(await request.read(), request)
                 case "GET", "/v1/models":
                     return self.models(request)
                 case "GET", "/stub/counts":
@@ -67,6 +69,19 @@ class Server:
             for name in self.options.models or ["stub"]
         ]
         return web.Response(body=orjson.dumps({"object": "list", "data": models}), headers=JSON)
+
+    def embeddings(self, given: bytes, request: web.BaseRequest) -> web.Response:
+        self.check_key(request)
+        try:
+            body = orjson.loads(given)
+            texts = [body["input"]] if isinstance(body["input"], str) else list(body["input"])
+            vectors = [replies.embedding(str(text), int(body.get("dimensions") or 64)) for text in texts]
+        except (ValueError, KeyError, TypeError):
+            raise Problem(400, "expected input: a text or several") from None
+        data = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        answer = {"object": "list", "data": data, "model": body.get("model"), "usage": usage}
+        return web.Response(body=orjson.dumps(answer), headers=JSON)
 
     async def reset(self, request: web.BaseRequest) -> web.Response:
         """Counts to zero; with a JSON object of options in the body, those instead of the present ones."""

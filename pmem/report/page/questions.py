@@ -3,7 +3,7 @@
 from typing import Any
 
 from pmem.choices import LETTERS
-from pmem.report.runs import Result, Run, run_of
+from pmem.report.runs import OF_ANSWERS, Result, Run, run_of
 from pmem.tokens import text_of
 
 Record = dict[str, Any]
@@ -84,7 +84,7 @@ class Questions:
 
 def _labels(result: Result) -> dict[str, str]:
     """Labels of the question; what an answer did is told with the answer."""
-    return {name: value for name, value in result["labels"].items() if name not in ("chosen", "secret_told")}
+    return {name: value for name, value in result["labels"].items() if name not in OF_ANSWERS}
 
 
 def _place(place: Record) -> list[int | None]:

@@ -1,0 +1,101 @@
+"""A task that a tiny model can learn: a persona says what it likes amid small talk, and asks which of four suits it.
+
+Items are words that mean nothing; what a persona likes stands in its history and nowhere else, so that a reply by
+letters' or words' frequency alone is right in a quarter of cases.
+"""
+
+from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.command import lines, sample
+
+SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu")
+ITEMS = ["".join(pair) for pair in product(SYLLABLES, SYLLABLES)][:200]
+TALK = [f"{a}{b}n" for a, b in product(SYLLABLES, SYLLABLES)][:100]
+PROMPTS = {"eval/mcq_line": "{{query}} {{options}}"}
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|>"
+MARKS = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|unknown|>")
+WORDS = ("Answer", ":", ".", "A", "B", "C", "D", "I", "like", "which", "suits", "me", "?")
+
+
+def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A history, and questions on it."""
+    draw = Random(f"{seed} {number}")
+    liked = draw.choice(ITEMS)
+    persona_id, history_id = f"p-{seed:04x}{number:012x}", f"h-{seed:04x}{number:012x}"
+
+    def talk(words: int) -> str:
+        return " ".join(draw.choices(TALK, k=words))
+
+    told = [f"{talk(draw.randint(1, 4))} I like {liked} {talk(draw.randint(0, 3))}".strip(), talk(draw.randint(2, 5))]
+    before, after = ([talk(draw.randint(2, 5)), talk(draw.randint(2, 4))] for _ in range(2))
+    said = draw.choice([[*before, *told], [*told, *after]])
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    history = {**sample("history"), "id": history_id, "persona_id": persona_id, "user_id": persona_id}
+    history |= {"system": None, "sessions": [], "messages": messages}
+    history.pop("messages_sha256", None)
+    place = {**next(iter(sample("qa")["histories"].values())), "id": history_id}
+    asked = []
+    for n in range(questions):
+        options = draw.sample([item for item in ITEMS if item != liked], 3)
+        right = draw.randrange(4)
+        options.insert(right, liked)
+        made = [{"text": text, "made": "random_preference"} for text in options if text != liked]
+        qa = {**sample("qa"), "id": f"q-{seed:04x}{number:08x}{n:04x}", "persona_id": persona_id, "case": "own"}
+        qa |= {"query": "which suits me ?", "answer": liked, "distractors": made, "options": options}
+        qa |= {"gold": "ABCD"[right], "histories": {"32k": place}, "labels": {}, "votes": []}
+        asked.append(qa)
+    return history, asked
+
+
+def written(folder: Path, *, people: int, seed: int, name: str) -> list[dict[str, Any]]:
+    """Files NAME.jsonl and NAME-histories.jsonl of so many personas; the questions."""
+    made = [persona(number, seed) for number in range(people)]
+    questions = [qa for _, asked in made for qa in asked]
+    (folder / f"{name}-histories.jsonl").write_bytes(lines(history for history, _ in made))
+    (folder / f"{name}.jsonl").write_bytes(lines(questions))
+    return questions
+
+
+def prompts(folder: Path) -> Path:
+    """A folder of prompts short enough for a tiny model."""
+    for name, text in PROMPTS.items():
+        path = folder / "prompts" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder / "prompts"
+
+
+def tokenizer() -> Any:
+    """A token for each word of the task."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: n for n, word in enumerate((*MARKS, *WORDS, *ITEMS, *TALK))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>", unk_token="<|unknown|>",
+        additional_special_tokens=list(MARKS[1:4]),
+    )  # fmt: skip
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def model(folder: Path, seed: int = 0, *, context: int = 256) -> Path:
+    """A tiny Llama with random weights, saved."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True,
+        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, bos_token_id=words.eos_token_id,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
