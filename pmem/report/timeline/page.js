@@ -381,6 +381,10 @@
   });
 
   find();
+  if (!("DecompressionStream" in window)) {
+    byId("note").textContent = "This page needs a browser of 2023 or newer.";
+    return;
+  }
   const asked = location.hash.slice(1).split(".").map((part) => (/^\d+$/.test(part) ? Number(part) : undefined));
   show(users[asked[0]] ? asked[0] : 0, asked[1], asked[2]);
 })();
