@@ -36,8 +36,10 @@ SAMPLES = {
 QUESTIONS = (1, 5, 25)
 WINDOW = 32_768
 """Tokens of a full 32k window, which not all of these histories fill."""
-SMALL = ["--chunk-tokens", "700", "--memory-tokens", "300", "--max-tokens", "350", "--memory-style", "prose"]
+SMALL = ["--chunk-tokens", "600", "--memory-tokens", "200", "--max-tokens", "200"]
 """So that prompt, chunk and memory fit well into 8,192 tokens, and a CPU is done in minutes."""
+CHATS = 3
+"""Of the conversation."""
 
 
 def lines(path: Path) -> list[Record]:
@@ -157,7 +159,7 @@ def small(bench: Bench, few: int) -> None:
     """The beginning of a conversation and a few questions by a small model on this CPU."""
     bench.imported("locomo", "locomo/locomo10_3conv.json", few)
     history = lines(bench.folder / "h.jsonl")[0]
-    history["sessions"] = history["sessions"][:3]
+    history["sessions"] = history["sessions"][:CHATS]
     history["messages"] = history["messages"][: history["sessions"][-1]["end"]]
     history.pop("messages_sha256", None)
     (bench.folder / "h.jsonl").write_bytes(orjson.dumps(history) + b"\n")
@@ -166,10 +168,14 @@ def small(bench: Bench, few: int) -> None:
     ]
     (bench.folder / "q.jsonl").write_bytes(b"".join(orjson.dumps(qa) + b"\n" for qa in asked))
     model = ["-m", "local:smollm2", "--cache", "cache.sqlite"]
+    print(f"{len(history['messages'])} messages", flush=True)
     print(bench.pmem("memdump", "h.jsonl", *model, *SMALL, "--trace", "-o", "m.jsonl"))
     for memory in lines(bench.folder / "m.jsonl"):
-        print(f"--- chunk {memory['chunk']} of {memory['chunks']}, {memory['tokens']} tokens\n{memory['text']}\n")
-    more = ["--context", "memory", "--memories", "m.jsonl", "--histories", "h.jsonl", "--max-tokens", "60"]
+        print(
+            f"--- chunk {memory['chunk']} of {memory['chunks']}, {memory['tokens']} tokens\n{memory['text']}\n",
+            flush=True,
+        )
+    more = ["--context", "memory", "--memories", "m.jsonl", "--histories", "h.jsonl", "--max-tokens", "40"]
     judge = ["--mode", "open", "--votes", "1", "--judge-model", "local:smollm2"]
     print(bench.pmem("eval", "q.jsonl", *model, *more, *judge, "-o", "r.jsonl", "--rejects", "failed.jsonl"))
     for result in lines(bench.folder / "r.jsonl"):

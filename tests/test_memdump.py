@@ -236,19 +236,6 @@ def test_night_after_night_in_one_file_of_records(server: Stub, tmp_path: Path) 
     assert [len(one["read"]) for one in kept] == [2, 1, 1]
 
 
-def test_a_page_is_of_one_history(server: Stub, tmp_path: Path) -> None:
-    """Two logs of one user: the second memory would take the first one's place without a word."""
-    two = lines([history(CHAT, number=1), history(CHAT[:2], number=2)])
-    assert len(pmem(*dump(server), folder=tmp_path, input=two).records) == 2
-    into = [*dump(server, "--into", "memories", "--rejects", "r.jsonl", "-o", "out.jsonl")]
-    ran = pmem(*into, folder=tmp_path, input=two)
-    assert ran.status == 3 and "a second history of user ana" in ran.err
-    page = (tmp_path / "memories" / "ana.md").read_text()
-    assert orjson.loads((tmp_path / "out.jsonl").read_bytes())["id"] in page
-    again = pmem(*dump(server, "--previous", "memories", "--format", "md", "r.jsonl"), folder=tmp_path)
-    assert again.status == 0 and (tmp_path / "memories" / "ana.md").read_text() != page
-
-
 def test_memories_that_are_carried_over_get_pages(server: Stub, tmp_path: Path) -> None:
     pmem(*dump(server, "-q", "-o", "old.jsonl"), folder=tmp_path, input=people(2, 1))
     ran = pmem(*dump(server, "--previous", "old.jsonl", "--format", "md"), folder=tmp_path, input=people(1, 2))

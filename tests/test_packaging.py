@@ -42,7 +42,9 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(unpacked: Path) -> None
         "pmem/demo/recorded.jsonl",
         "pmem/py.typed",
         "pmem/report/paper.toml",
+        "pmem/report/base.css",
         "pmem/report/page/page.js",
+        "pmem/report/timeline/page.js",
         "pmem/formats/lm_eval_task/task.yaml.txt",
     ):
         assert needed in names

@@ -265,6 +265,14 @@ def test_it_says_why_there_are_only_numbers(browser: Any, file: Path, page: Any)
         other.locator(".row", has_text="Teruel").click()
         holds(other, "body", "made without the chats")
         assert other.locator(".number").count() == 3
+    last = file.with_name("last.html")
+    record = (file.parent / "trace.jsonl").read_bytes().splitlines()[3]
+    assert pmem("report", "-o", last, folder=file.parent, input=record).status == 0
+    with opened(browser, last) as other:
+        holds(other, "#note", "pmem memdump --trace makes one for each")
+        other.locator(".row", has_text="Teruel").click()
+        holds(other, "#detail", "the wording then isn't known")
+        holds(other, "#detail", "named in or before chunk 4")
 
 
 @pytest.mark.browser

@@ -25,7 +25,8 @@ remembered, each named by a few words for its topic, never by what it was."""
 
 HEADING = re.compile(r"#{1,6}\s+(.*?)[\s#]*\Z|(?:\*\*|__)([^*_]+?)(?:\*\*|__):?\s*\Z")
 BULLET = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)\Z")
-FENCE = re.compile(r"\s*```\w*\s*\Z")
+FENCE = re.compile(r"\s*(?:```\w*|</?(?:memory|chats)>)\s*\Z")
+"""What models put around a memory: fences, and the frames in which the prompt shows it."""
 PLAIN = re.compile(r"[\W_]+")
 NOTHING = re.compile(r"\(?(?:nothing(?: yet)?|none|empty)\)?\.?\Z", re.IGNORECASE)
 

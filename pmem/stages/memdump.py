@@ -159,6 +159,7 @@ class _Dump:
                 f"a second history of user {user_id}, {own} after {first}, and one memory to keep: choose a window with"
                 " --window; of several logs, give each a run of its own, one after the other, with --previous",
                 reason="limit",
+                pointer="/user_id",
             )
 
     def carried_over(self) -> Iterator[Record]:

@@ -254,7 +254,7 @@
     const gone = new Set();
     thread.evidence.forEach(([column, history, message]) => {
       const found = words?.[history]?.[message];
-      const facts = [`message ${number(message)}`, ...(found ? [found[0], ...(found[1] ? [found[1]] : [])] : []), ...(ids.length > 1 ? [ids[history]] : []), `named after ${chunkOf(column)}`];
+      const facts = [`message ${number(message)}`, ...(found ? [found[0], ...(found[1] ? [found[1]] : [])] : []), ...(ids.length > 1 ? [ids[history]] : []), `named ${column && !columns[column - 1].id ? "in or before" : "after"} ${chunkOf(column)}`];
       if (!found) {
         into.append(make("p", "number", facts.join(" · ")));
         if (words) gone.add(words[history] ? `History ${ids[history]} has no message ${number(message)}.` : `History ${ids[history]} isn't in the given files.`);
@@ -381,6 +381,10 @@
   });
 
   find();
+  if (!("DecompressionStream" in window)) {
+    byId("note").textContent = "This page needs a browser of 2023 or newer.";
+    return;
+  }
   const asked = location.hash.slice(1).split(".").map((part) => (/^\d+$/.test(part) ? Number(part) : undefined));
   show(users[asked[0]] ? asked[0] : 0, asked[1], asked[2]);
 })();
