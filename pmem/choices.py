@@ -35,9 +35,9 @@ NOUN = (
     "(?:answer|choice|pick|selection|option|reply|correction|antwort|réponse|respuesta|risposta|resposta|antwoord|cevap"
     "|yanıt|ответ|відповідь|答案|回答|正解|정답|답변|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ|đáp án|câu trả lời)"
 )
-RIGHT = "(?:the|my|final|correct|right|best|die|meine|richtige|beste|la|ma|mi)"
+RIGHT = "(?:the|my|your|final|correct|right|best|die|meine|richtige|beste|la|ma|mi)"
 WHICH = r"(?: correcta| correcte| that (?:suits|fits)(?: \w+){1,2} best| to (?:your|the|this) question)?"
-SURELY = "(?:therefore|thus|hence|clearly|definitely|probably|most likely)"
+SURELY = "(?:therefore|thus|hence|clearly|indeed|definitely|probably|most likely)"
 FILLER = rf"(?:{OPEN}(?:{SURELY}|the|option|reply|letter|choice|answer|not [A-J],? but|\\boxed)){{0,4}}"
 IS = r"(?: (?:is|would be|ist|lautet|est|es|è)\b| ?[:=>→⇒–—-]|\n){1,3}"
 FLAGS = re.IGNORECASE | re.MULTILINE
@@ -76,7 +76,8 @@ DOUBT = re.compile(r"\b(?:not|never|neither|nor|cannot|\w+n't|if|whether|unless|
 CHANGE = re.compile(
     r"(?:^|[.!?:–—-]) ?(?:(?:no|oh|but|hmm|sorry),? )*"
     r"(?:(?:no|nein)[,.!:]|(?:wait|hold on|actually|correction|scratch that"
-    r"|on second thoughts?|on reflection|let me (?:reconsider|rethink)|i (?:was wrong|changed? my mind))\b)",
+    r"|before i (?:can )?answer|on second thoughts?|on reflection|let me (?:reconsider|rethink)"
+    r"|i (?:was wrong|changed? my mind))\b)",
     FLAGS,
 )
 # A reply that does just what it was asked for, and names no letter before: most of them. Read at once, as below.

@@ -389,6 +389,14 @@ CASES: dict[str, list[tuple[str, str | None]]] = {
         ("<think>One.</think>\nAnswer: A\n<think>Hmm", "A"),
     ],
     "as models write (judged later, before they were tried)": [
+        ("A. A long walk by the river.\nB. A film at home.\n\nYour answer is B. A film at home.", "B"),
+        ("So the answer is indeed D. A swim at dawn. There is a lot to be said for it.", "D"),
+        (
+            "A. That is a fine hobby to take up.\n\nBefore I answer, I'd like to hear what else you enjoy. Dogs? Tea?",
+            None,
+        ),
+        ("Before I answer, I recall that you bake at night.\n\nAnswer: C", "C"),
+        ("If your answer is B, tell me why.", None),
         (
             "You mentioned that you bake at night.\n\n**Answer: D**\n\nLet me know if you'd like more ideas!",
             "D",

@@ -264,13 +264,21 @@ def test_the_right_option_stands_in_each_place_once(tmp_path: Path, sent: list[R
                    for letter, text in zip(LETTERS, one["options"], strict=True))  # fmt: skip
 
 
+def reports(folder: Path) -> list[bytes]:
+    """The page and the table of a run's results."""
+    page = pmem("report", "out.jsonl", "--questions", "q.jsonl", "-o", "report.html", folder=folder)
+    table = pmem("eval", "--summary", "--format", "json", "out.jsonl", folder=folder)
+    assert page.status == table.status == 0, page.err + table.err
+    return [(folder / "report.html").read_bytes(), table.out]
+
+
 def test_kill_9_costs_no_second_call(tmp_path: Path, stub: Stub) -> None:
     """With permutations: several calls of one question, some of them committed when it was killed."""
     files(tmp_path, histories=4, each=5)
     command = ["eval", "q.jsonl", "--histories", "h.jsonl", *asking(stub), "-o", "out.jsonl", "--permutations", "4"]
     wanted = pmem(*command, "--cache", "other", folder=tmp_path)
     assert wanted.status == 0, wanted.err
-    result = (tmp_path / "out.jsonl").read_bytes()
+    result, summed_up = (tmp_path / "out.jsonl").read_bytes(), reports(tmp_path)
     (tmp_path / "out.jsonl").unlink()
     stub.restart(latency=60)
     child = start(*PMEM, *command, "--cache", "cache", "-j", "4", folder=tmp_path, stdin=subprocess.DEVNULL)
@@ -282,7 +290,7 @@ def test_kill_9_costs_no_second_call(tmp_path: Path, stub: Stub) -> None:
     time.sleep(0.2)
     killed = stub.counts()["requests"]
     assert pmem(*command, "--cache", "cache", folder=tmp_path).status == 0
-    assert (tmp_path / "out.jsonl").read_bytes() == result
+    assert (tmp_path / "out.jsonl").read_bytes() == result and reports(tmp_path) == summed_up
     counts = stub.counts()
     assert counts["repeats"] <= 4 and counts["requests"] == 80 + counts["repeats"] and killed < 80
 

@@ -132,6 +132,16 @@ class TestEngine:
         assert again.text == others[0].text
         assert len({reply.text for reply in others}) == 3
 
+    def test_samples_of_more_prompts_than_are_computed_at_once(self, engine: VLLMBackend) -> None:
+        """8,000 tokens: vLLM would compute a prompt in parts, which ends its engine on a CPU where a seed is given."""
+        story = "The sea was calm that morning, and nobody spoke. " * 80
+
+        def sample(seed: int) -> Request:
+            return asked(f"{seed}. {story}", seed=seed, temperature=1.0, max_tokens=2)
+
+        replies: list[Completion] = gathered(*(engine.complete(sample(seed)) for seed in range(10)))
+        assert sum(reply.usage.prompt for reply in replies) > 8000
+
     def test_a_schema_is_followed_even_by_a_small_hot_model(self, engine: VLLMBackend) -> None:
         ask = "Invent a person. Reply in JSON with name, age and job."
         requests = [asked(ask, schema=PERSON, seed=n, temperature=1.5, max_tokens=200) for n in range(8)]
@@ -213,13 +223,19 @@ class TestCommand:
     def converted(self, cache_home: Path) -> None:
         self.cache_home = cache_home
 
-    def start(self, folder: Path) -> "subprocess.Popen[bytes]":
-        questions = command.lines([command.question(1)])
-        (folder / "questions.jsonl").write_bytes(questions)
-        arguments = ["eval", "questions.jsonl", "-m", "vllm:smollm2", "--scoring", "likelihood", "--cache", "replies"]
-        contexts = ["--context", "snippet", "--context", "none"]
+    def start(self, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
+        """Asks a question by likelihood, or as `more` says; its history is longer than fits, its memory short."""
+        qa = command.question(1)
+        qa["histories"] = {"32k": qa["histories"]["32k"]}
+        (folder / "questions.jsonl").write_bytes(command.lines([qa]))
+        past = {"id": qa["histories"]["32k"]["id"], "messages": HISTORY * 8, "sessions": []}
+        (folder / "h.jsonl").write_bytes(command.lines([{**command.sample("history"), **past}]))
+        kept = {"history_id": past["id"], "chunk": 1, "chunks": 1}
+        (folder / "m.jsonl").write_bytes(command.lines([{**command.sample("memory"), **kept}]))
+        arguments = ["eval", "questions.jsonl", "-m", "vllm:smollm2", "--cache", "replies"]
+        shown = more or ("--scoring", "likelihood", "--context", "snippet", "--context", "none")
         env = {"XDG_CACHE_HOME": str(self.cache_home)}
-        return command.start("pmem", *arguments, *contexts, folder=folder, env=env, stdin=subprocess.DEVNULL)
+        return command.start("pmem", *arguments, *shown, folder=folder, env=env, stdin=subprocess.DEVNULL)
 
     def started(self, folder: Path) -> tuple["subprocess.Popen[bytes]", list[int]]:
         """A run whose engine is loading, with the pids of the engine's processes."""
@@ -232,6 +248,23 @@ class TestCommand:
         assert ran.status == 0, ran.err
         assert [record["context"] for record in ran.records] == ["snippet", "none"]
         assert ran.err.startswith("pmem eval: 1 in, 2 out; ") and ran.err.count("\n") == 1  # nothing of vLLM's
+
+    @pytest.mark.parametrize("way", ["reply", "likelihood"])
+    def test_contexts_that_are_cut_and_remembered(self, tmp_path: Path, way: str) -> None:
+        """In several orders of the options, where they are shown."""
+        orders = ["--permutations", "2", "--max-tokens", "8"] if way == "reply" else ["--max-tokens", "8"]
+        files = ["--histories", "h.jsonl", "--memories", "m.jsonl", "--context", "full", "--context", "memory"]
+        cut = ["--truncate", "middle", "--context-length", "2048", "--scoring", way, "--temperature", "0.7"]
+        ran = command.ended(self.start(tmp_path, *files, *cut, *orders), seconds=300)
+        assert ran.status == 0, ran.err
+        found = [(record["context"], record["permutation"]) for record in ran.records]
+        assert found == [(context, n) for context in ("full", "memory") for n in range(2 if way == "reply" else 1)]
+        full, memory = ran.records[0], ran.records[-1]
+        assert full["truncated_tokens"] > 1000 and memory["memory_id"]
+        if way == "reply":
+            assert full["prompt_tokens"] > 1000 and full["reply_tokens"] <= 8
+        else:
+            assert len(full["likelihoods"]) == 4 and all(one["logprob"] < 0 for one in memory["likelihoods"])
 
     def test_ctrl_c_leaves_no_process(self, tmp_path: Path) -> None:
         child, children = self.started(tmp_path)
@@ -381,7 +414,8 @@ def test_the_settings_of_a_cpu(pretended: Pretended, monkeypatch: pytest.MonkeyP
         engine = pretended(device, lambda arguments: got.append(arguments) or llm)
         assert run(engine.run(nothing)) == "done"
         engine.close()
-    assert got == [{"model": "m", "enforce_eager": True, "kv_cache_memory_bytes": 4 << 30}, {"model": "m"}]
+    whole = {"enforce_eager": True, "enable_chunked_prefill": False}
+    assert got == [{"model": "m", **whole, "kv_cache_memory_bytes": 4 << 30}, {"model": "m"}]
 
 
 def test_an_engine_that_dies_and_one_that_was_closed(pretended: Pretended) -> None:

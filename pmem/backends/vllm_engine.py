@@ -174,10 +174,14 @@ class Engine:
 
 
 def _for_cpu(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Without compilation, which takes minutes there; with a cache of CPU_CACHE bytes where nothing says how big."""
+    """Without compilation, which takes minutes there; with a cache of CPU_CACHE bytes where nothing says how big.
+
+    Prompts are computed whole: between the parts of one, vLLM (0.32) winds its generator of random numbers back, which
+    torch's for CPUs can't do, and a sampled call with a seed would end the engine.
+    """
     sized = "gpu_memory_utilization" in arguments or os.environ.get("VLLM_CPU_KVCACHE_SPACE")
     cache = {} if sized else {"kv_cache_memory_bytes": CPU_CACHE}
-    return {"enforce_eager": True, **cache, **arguments}
+    return {"enforce_eager": True, "enable_chunked_prefill": False, **cache, **arguments}
 
 
 @contextlib.contextmanager
