@@ -278,7 +278,9 @@ def test_an_entry_that_is_too_long_by_itself_takes_nothing_away() -> None:
     assert [(one["text"], one["trimmed"]) for one in found] == [("- Drinks tea", False), ("- Drinks tea", True)]
 
 
-@pytest.mark.parametrize("reply", ["", "- [1]", "(nothing yet)", "<think>never ends", "```\n```", "<memory>\n</memory>"])
+@pytest.mark.parametrize(
+    "reply", ["", "- [1]", "(nothing yet)", "<think>never ends", "```\n```", "<memory>\n</memory>"]
+)
 def test_a_reply_without_entries_leaves_the_memory(reply: str) -> None:
     replies = iter(["- Drinks tea", reply])
     found = records(history(*CHATS[:2]), Model(lambda _: next(replies)), chunk=200)
