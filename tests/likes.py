@@ -18,7 +18,15 @@ PROMPTS = {"eval/mcq": "{{query}} {{options}}", "eval/mcq_line": "{{query}} {{op
 PROMPTS |= {"eval/open": "{{query}}", "train/thoughts_own": "{{preference}}"}
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|>"
 MARKS = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|unknown|>")
-WORDS = ("like", "which", "A.", "B.", "C.", "D.", *(f"{mark}Answer: {letter}" for mark in ("", "\n") for letter in "ABCD"))
+WORDS = (
+    "like",
+    "which",
+    "A.",
+    "B.",
+    "C.",
+    "D.",
+    *(f"{mark}Answer: {letter}" for mark in ("", "\n") for letter in "ABCD"),
+)
 
 
 def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -78,7 +86,9 @@ def tokenizer() -> Any:
     vocabulary = {word: n for n, word in enumerate((*MARKS, *WORDS, *ITEMS, *TALK))}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     answer = pre_tokenizers.Split(Regex(r"\n?Answer: [A-D]"), "isolated")
-    made.pre_tokenizer = pre_tokenizers.Sequence([answer, pre_tokenizers.Split(Regex(r"(?<!:)\s+"), "removed")])
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [answer, pre_tokenizers.Split(Regex(r"(?<!:)(?!\nAnswer)\s+"), "removed")]
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>", unk_token="<|unknown|>",
         additional_special_tokens=list(MARKS[1:4]),

@@ -57,7 +57,18 @@ def command(kind: str, task: Path, output: Path, *more: str) -> list[str]:
         f"local:{task / 'model'}",
     ]
     made += ["--prompts", str(task / "prompts"), "--reply-form", "line", "--mix", "mcq=1", "-o", str(output)]
-    made += ["--steps", str(STEPS), "--batch-size", "4", "--max-tokens", "4", "--save-every", "2", "--learning-rate", "1e-3"]
+    made += [
+        "--steps",
+        str(STEPS),
+        "--batch-size",
+        "4",
+        "--max-tokens",
+        "4",
+        "--save-every",
+        "2",
+        "--learning-rate",
+        "1e-3",
+    ]
     return [*made, *(["--group", "3", "--clip", "0.1", "--mini-batches", "2"] if kind == "grpo" else []), *more]
 
 
