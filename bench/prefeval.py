@@ -44,7 +44,8 @@ class Bench:
 
     def data(self, source: Path) -> None:
         """train.jsonl, test.jsonl, histories.jsonl."""
-        files = [str(path) for form in FORMS for path in sorted((source / "implicit_preference" / form).glob("*.json"))]
+        folders = [source / "implicit_preference" / form for form in FORMS]
+        files = [str(path) for folder in folders for path in sorted(folder.glob("*.json"))]
         self.pmem("import", "prefeval", *files, "--histories", "histories.jsonl", to="questions.jsonl")
         rows = [
             line for line in (self.work / "questions.jsonl").read_bytes().splitlines() if orjson.loads(line)["options"]

@@ -1,7 +1,9 @@
 """The task of `likes` learnt by a tiny model through the commands: shared by the tests and by bench/learning.py."""
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,13 +16,13 @@ from tests import likes
 from tests.command import records
 
 PEOPLE, HELD_OUT = 3000, 150
-SFT = {"--steps": 260, "--batch-size": 64, "--learning-rate": 1e-3}
+SFT = {"--steps": 500, "--batch-size": 64, "--learning-rate": 1e-3, "--schedule": "constant"}
 GRPO = {"--steps": 40, "--batch-size": 16, "--group": 8, "--learning-rate": 3e-4, "--kl": 0.001}
 
 
 def prepared(folder: Path, seed: int) -> Path:
     """A folder with the task's files and an untrained model."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     likes.written(folder, people=PEOPLE, seed=2 * seed + 1, name="train")
     likes.written(folder, people=HELD_OUT, seed=2 * seed + 2, name="held")
     both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
@@ -31,11 +33,30 @@ def prepared(folder: Path, seed: int) -> Path:
 
 
 def trained(folder: Path, kind: str, start: str, to: str, seed: int, options: dict[str, Any], *more: str) -> Path:
-    """The model that `pmem KIND` makes of one in the folder."""
+    """The model that `pmem KIND` makes of one in the folder; its metrics are in TO.metrics.jsonl."""
     given = [str(word) for pair in options.items() for word in pair]
-    main([kind, str(folder / "train.jsonl"), "-m", f"local:{folder / start}", "-o", str(folder / to), *_asked(folder),
-          "--mix", "mcq=1", "--seed", str(seed), "--save-every", "0", *given, *more], standalone_mode=False)  # fmt: skip
+    with _stdout(folder / f"{to}.metrics.jsonl"):
+        _train(kind, folder, start, to, seed, [*given, *more])
     return folder / to
+
+
+def _train(kind: str, folder: Path, start: str, to: str, seed: int, more: list[str]) -> None:
+    command = [kind, str(folder / "train.jsonl"), "-m", f"local:{folder / start}", "-o", str(folder / to)]
+    command += [*_asked(folder), "--mix", "mcq=1", "--seed", str(seed), "--save-every", "0", *more]
+    main(command, standalone_mode=False)
+
+
+@contextmanager
+def _stdout(path: Path) -> Iterator[None]:
+    """Meanwhile, what is written to stdout, by whatever means, goes to a file."""
+    before = os.dup(1)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
 
 
 def answers(folder: Path, model: str) -> list[bool]:

@@ -18,15 +18,7 @@ PROMPTS = {"eval/mcq": "{{query}} {{options}}", "eval/mcq_line": "{{query}} {{op
 PROMPTS |= {"eval/open": "{{query}}", "train/thoughts_own": "{{preference}}"}
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|>"
 MARKS = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|unknown|>")
-WORDS = (
-    "like",
-    "which",
-    "A.",
-    "B.",
-    "C.",
-    "D.",
-    *(f"{mark}Answer: {letter}" for mark in ("", "\n") for letter in "ABCD"),
-)
+WORDS = ("like", "which", "A", "B", "C", "D", "Answer:", "\nAnswer:")
 
 
 def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -85,10 +77,9 @@ def tokenizer() -> Any:
 
     vocabulary = {word: n for n, word in enumerate((*MARKS, *WORDS, *ITEMS, *TALK))}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
-    answer = pre_tokenizers.Split(Regex(r"\n?Answer: [A-D]"), "isolated")
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [answer, pre_tokenizers.Split(Regex(r"(?<!:)(?!\nAnswer)\s+"), "removed")]
-    )
+    answer = pre_tokenizers.Split(Regex(r"\n?Answer:"), "isolated")
+    gaps = pre_tokenizers.Split(Regex(r"(?!\nAnswer)[\s.]+"), "removed")
+    made.pre_tokenizer = pre_tokenizers.Sequence([answer, gaps])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>", unk_token="<|unknown|>",
         additional_special_tokens=list(MARKS[1:4]),
@@ -105,7 +96,7 @@ def model(folder: Path, seed: int = 0, *, context: int = 256) -> Path:
     words = tokenizer()
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=0.1,
+        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=0.08,
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, bos_token_id=words.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(seed)

@@ -148,7 +148,7 @@ def test_the_model_that_comes_of_it_answers(tmp_path: Path, task: Path, capfd: p
     trained(capfd, *command("sft", task, tmp_path / "out", "--steps", "40", "--learning-rate", "3e-3"))
     evaluated = ["eval", str(task / "held.jsonl"), "--histories", str(task / "histories.jsonl"), "--no-cache", "-q"]
     evaluated += ["-m", f"local:{tmp_path / 'out'}", "--prompts", str(task / "prompts"), "--reply-form", "line"]
-    main([*evaluated, "--max-tokens", "4", "-o", str(tmp_path / "results")], standalone_mode=False)
+    main([*evaluated, "--max-tokens", "6", "-o", str(tmp_path / "results")], standalone_mode=False)
     assert all(one["parsed"] for one in records((tmp_path / "results").read_bytes()))  # the form has been learnt
     told = orjson.loads((tmp_path / "out" / "pmem_training.json").read_bytes())
     assert told["learning_rate"] == 0.003 and told["reply_form"] == "line"
