@@ -9,7 +9,7 @@ if [ "${1-}" = vllm ]; then
   install_vllm .venv-vllm
   exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
 fi
-install_pmem .venv local,dev
+install_pmem .venv local,train,dev
 export PATH="$PWD/.venv/bin:$PATH"
 ruff check .
 ruff format --check .
