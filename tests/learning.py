@@ -21,7 +21,7 @@ FIRST, MORE, MOST = 200, 20, 15
 """Steps of SFT: at first, and in each of at most 15 runs from there, until ENOUGH is reached. What a tiny model learns it
 learns all at once, some steps sooner or later by its random start: GRPO is to begin in the middle of that."""
 ENOUGH = 0.45
-GRPO = {"--steps": 40, "--batch-size": 16, "--group": 8, "--learning-rate": 3e-4, "--kl": 0.001}
+GRPO = {"--steps": 60, "--batch-size": 32, "--group": 8, "--learning-rate": 2e-4, "--kl": 0.001}
 
 
 def prepared(folder: Path, seed: int) -> Path:
