@@ -15,7 +15,7 @@ if [ "${1-}" = mem0 ]; then
   .venv-mem0/bin/python -m pip install -q 'mem0ai>=2.2.1,<3'
   exec .venv-mem0/bin/python -m pytest tests/test_adapters.py "${@:2}"
 fi
-install_pmem .venv local,dev
+install_pmem .venv local,train,dev
 export PATH="$PWD/.venv/bin:$PATH"
 ruff check .
 ruff format --check .

@@ -3,6 +3,7 @@ bfloat16 computes in bfloat16 (autocast), since steps of 1e-6 would be lost in b
 
 import contextlib
 import math
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Policy:
         self.end: int = tokenizer.eos_token_id
         self.pad: int = self.end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         if setup.checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _save_activations(model)
         self.trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=setup.learning_rate, weight_decay=setup.weight_decay
@@ -150,6 +151,14 @@ def entropy_sum(logits: Tensor, mask: Tensor) -> float:
         return float((entropy(logits) * mask).sum())
 
 
+def _save_activations(model: Any) -> None:
+    """Have layers computed again for their gradients, by whichever name this transformers knows that."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
 def _adapters(model: Any, rank: int) -> Any:
     """LoRA adapters within the model's linear layers, which alone are trained."""
     try:
@@ -157,6 +166,8 @@ def _adapters(model: Any, rank: int) -> Any:
     except ImportError:
         raise MissingExtra("--lora", "train") from None
     try:
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        with warnings.catch_warnings():  # peft asks transformers by names that it is about to drop
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
     except ValueError as fault:
         raise BackendError(f"--lora: this model takes no adapters: {fault}") from None
