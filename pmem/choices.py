@@ -76,7 +76,8 @@ DOUBT = re.compile(r"\b(?:not|never|neither|nor|cannot|\w+n't|if|whether|unless|
 CHANGE = re.compile(
     r"(?:^|[.!?:–—-]) ?(?:(?:no|oh|but|hmm|sorry),? )*"
     r"(?:(?:no|nein)[,.!:]|(?:wait|hold on|actually|correction|scratch that"
-    r"|before i (?:can )?answer|on second thoughts?|on reflection|let me (?:reconsider|rethink)|i (?:was wrong|changed? my mind))\b)",
+    r"|before i (?:can )?answer|on second thoughts?|on reflection|let me (?:reconsider|rethink)"
+    r"|i (?:was wrong|changed? my mind))\b)",
     FLAGS,
 )
 # A reply that does just what it was asked for, and names no letter before: most of them. Read at once, as below.
