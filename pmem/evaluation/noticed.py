@@ -1,8 +1,22 @@
 """What a run notices beside its results: histories that come up again and again, votes that disagree."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmem.reward.open_ended import disputed
+
+
+class Noted(NamedTuple):
+    """Of one question: the history it was shown with, results that were voted on, and those where votes disagree."""
+
+    history: str | None
+    judged: int
+    disputed: int
+
+
+def noted(history: str | None, results: list[dict[str, Any]]) -> Noted:
+    """What there is to notice about a question's results."""
+    judged = [record["votes"] for record in results if record["votes"]]
+    return Noted(history, len(judged), sum(map(disputed, judged)))
 
 
 class Noticed:
@@ -14,19 +28,15 @@ class Noticed:
         self._returns = 0
         self._judged = self._disputed = 0
 
-    def history(self, own_id: str) -> None:
-        """The next question is on this history."""
-        if own_id == self._latest:
+    def add(self, noted: Noted) -> None:
+        """The next question has been answered."""
+        self._judged += noted.judged
+        self._disputed += noted.disputed
+        if noted.history is None or noted.history == self._latest:
             return
-        self._returns += own_id in self._seen
-        self._seen.add(own_id)
-        self._latest = own_id
-
-    def results(self, records: list[dict[str, Any]]) -> None:
-        """Results have been made."""
-        judged = [record["votes"] for record in records if record["votes"]]
-        self._judged += len(judged)
-        self._disputed += sum(map(disputed, judged))
+        self._returns += noted.history in self._seen
+        self._seen.add(noted.history)
+        self._latest = noted.history
 
     def order(self) -> str:
         """A warning, if questions on one history did not follow each other."""

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import ray_options
 from pmem.evaluation.asking import Setup, results, window_of
 from pmem.evaluation.mistakes import sorted_out
-from pmem.evaluation.noticed import Noticed
+from pmem.evaluation.noticed import Noticed, noted
 from pmem.evaluation.photos import Photos
 from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
 from pmem.models import model_options
@@ -50,6 +51,7 @@ _SHOWN = bundle(
 @click.option("--errors", is_flag=True, help="Read results instead, and have the judge say what kind of mistake each "
               "wrong answer makes (needs --questions).")  # fmt: skip
 @click.option("--questions", type=INPUT, help="--errors: the questions that were asked.")
+@ray_options
 @model_options(judges=True, optional=True)
 @seed_option
 @click.option("--mode", type=click.Choice(["mcq", "open"]), default="mcq", show_default=True, help="Kind of question.")
@@ -108,13 +110,12 @@ def command(
     noticed = Noticed()
     pipe.closing = noticed.order
     pipe.notes.append(noticed.disputes)
+    pipe.noted = noticed.add
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
-        if "full" in contexts:
-            noticed.history(qa["histories"][window_of(qa, window)]["id"])
         made = await results(qa, items, setup)
-        noticed.results(made.records)
-        return made
+        history = qa["histories"][window_of(qa, window)]["id"] if "full" in contexts else None
+        return made._replace(noted=noted(history, made.records))
 
     pipe.run(make, reads="qa", writes="result")
 

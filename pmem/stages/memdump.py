@@ -11,6 +11,7 @@ import click
 
 from pmem import tokens
 from pmem.backends.model import Model
+from pmem.cluster.options import ray_options
 from pmem.memory.files import file_name, save
 from pmem.memory.loop import Form
 from pmem.memory.memories import Remembered, Setup, memories
@@ -36,6 +37,7 @@ LATER = 1 << 60
     "-m openai:gpt-5 --previous memories --format md"
 )
 @stream_options()
+@ray_options
 @model_options()
 @seed_option
 @click.option("--format", "shape", type=click.Choice(["jsonl", "md", "prompt"]), default="jsonl", show_default=True,
@@ -94,6 +96,7 @@ def command(
     pipe.shape = shapes[shape]
     if not pipe.plan:
         pipe.notes.append(dump.note)
+    pipe.noted = dump.noted
     if dump.previous:
         pipe.attached.append(dump.previous)
         pipe.epilogue = dump.carried_over
@@ -123,16 +126,22 @@ class _Dump:
             return reply.text if whole else reply.text.rpartition("\n")[0]  # no entry that was broken off
 
         found: list[Record] = []
+        counts: Counter[str] = Counter()
         async for one in memories(history, before, ask, self._setup):
-            self._count(one)
+            counts.update(_counted(one))
             found = [*found, one.record] if self._trace else [one.record]
         for record in found:
             record["chunks"] = found[-1]["chunk"]
         if found and self._folder:
             save(found[-1], self._folder)
-        if found and self.previous:
+        return Made(found, noted=(user_id if found else None, counts))
+
+    def noted(self, of_user: tuple[str | None, Counter[str]]) -> None:
+        """A user's new memory is in the output; how it came about."""
+        user_id, counts = of_user
+        self._counts.update(counts)
+        if user_id is not None and self.previous:
             self.previous.written(user_id)
-        return Made(found)
 
     def carried_over(self) -> Iterator[Record]:
         """The previous memories of users that have no new one."""
@@ -140,16 +149,6 @@ class _Dump:
             if self._folder:
                 save(record, self._folder)
             yield record
-
-    def _count(self, one: Remembered) -> None:
-        counts = self._counts
-        counts["edited"] += one.record["edited"]
-        if one.step:
-            counts["chunks"] += 1
-            counts["trimmed"] += one.step.trimmed
-            counts["private"] += one.step.private
-            counts["forgotten"] += one.step.forgotten
-        counts["known"] += one.known
 
     def note(self) -> str:
         """For the summary line."""
@@ -167,6 +166,15 @@ class _Dump:
         """The path of a memory's page, as a line."""
         assert self._folder
         return f"{self._folder / file_name(memory['user_id'])}.md\n".encode()
+
+
+def _counted(one: Remembered) -> Counter[str]:
+    """What was noteworthy about one step."""
+    counts = Counter({"edited": int(one.record["edited"]), "known": one.known})
+    if one.step:
+        step = one.step
+        counts += Counter(chunks=1, trimmed=step.trimmed, private=step.private, forgotten=step.forgotten)
+    return counts
 
 
 def _block(prompts: Prompts, memory: Record) -> bytes:

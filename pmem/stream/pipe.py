@@ -1,7 +1,7 @@
 """The pipe of a command: the ways in which records go through it."""
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeGuard
 
@@ -287,21 +287,15 @@ class Pipe(Run):
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         try:
-            in_loop(lambda: self._pump(arrange, make, writes))
+            in_loop(lambda: self._pump(arrange, self._attempting(make, writes)))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
 
-    async def _pump(
-        self,
-        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
-        make: Callable[[Any], Awaitable[Record | Made]],
-        writes: str,
-    ) -> None:
-        from contextlib import aclosing
-
-        from pmem.stream.window import directly, from_thread, in_order
-
+    def _attempting(
+        self, make: Callable[[Any], Awaitable[Record | Made]], writes: str
+    ) -> Callable[[Any], Coroutine[Any, Any, Outcome]]:
+        """What makes an outcome of an item: of an entry, of a torn line, or of a group of entries."""
         valid = check.validator(writes)
 
         async def attempt(item: Any) -> Outcome:
@@ -318,16 +312,30 @@ class Pipe(Run):
                 refused = [entry.entry if isinstance(entry, Torn) else entry for entry in entries]
                 return Outcome(rejected=[(entry, fault, None) for entry in refused])
 
-        source = (from_thread if self.chunks.blocking else directly)(self._entries())
-        window = in_order(
-            arrange(source),
-            attempt,
-            2 * self.jobs,
-            self.out.flush,
-            weigh=bytes_of,
-            weigh_result=Outcome.weight,
-            most_bytes=self.most_bytes,
-        )
+        return attempt
+
+    async def _pump(
+        self,
+        arrange: Callable[[AsyncIterator[list[Any]]], AsyncIterator[list[Any]]],
+        attempt: Callable[[Any], Coroutine[Any, Any, Outcome]],
+    ) -> None:
+        from contextlib import aclosing
+
+        from pmem.stream.window import directly, from_thread, in_order
+
+        items = arrange((from_thread if self.chunks.blocking else directly)(self._entries()))
+        if self.elsewhere and not self.plan:
+            window = self.elsewhere.outcomes(items, self.out.flush)
+        else:
+            window = in_order(
+                items,
+                attempt,
+                2 * self.jobs,
+                self.out.flush,
+                weigh=bytes_of,
+                weigh_result=Outcome.weight,
+                most_bytes=self.most_bytes,
+            )
         with two_at_most():
             try:
                 async with aclosing(window) as done:

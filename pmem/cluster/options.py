@@ -1,0 +1,69 @@
+"""`--ray`: the options that spread a command's records over workers."""
+
+import functools
+import importlib.util
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pmem.errors import MissingExtra
+from pmem.stream.options import Command, bundle
+from pmem.stream.pipe import Pipe
+
+if TYPE_CHECKING:
+    from pmem.stream.run import Run
+
+ADDRESS = re.compile(r"auto|local|[\w.\-]+:\d+|\[[\da-fA-F:]+\]:\d+")
+_BATCHES = ("batch", "batch_out", "batch_in")
+_OPTIONS = (
+    click.option(
+        "--ray",
+        "address",
+        is_flag=False,
+        flag_value="auto",
+        metavar="[HOST:PORT]",
+        help="Make the records in workers on this Ray cluster (else the one that runs here, else one of its own).",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="ray: each has its model."
+    ),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(min=0),
+        default=0,
+        show_default=True,
+        help="ray: GPUs that each worker has to itself.",
+    ),
+)
+
+
+def ray_options(function: Command) -> Command:
+    """Make the pipe's records elsewhere if `--ray` says so. Goes between `stream_options` and `model_options`."""
+
+    @functools.wraps(function)
+    def with_workers(pipe: Pipe, address: str | None, workers: int, gpus_per_worker: float, **rest: Any) -> None:
+        if address is not None:
+            pipe.elsewhere = _spread(pipe, address, workers, gpus_per_worker)
+        elif workers > 1 or gpus_per_worker:
+            raise click.UsageError("--workers and --gpus-per-worker are for --ray")
+        function(pipe=pipe, **rest)
+
+    made: Command = bundle(*_OPTIONS)(with_workers)
+    return made
+
+
+def _spread(pipe: "Run", address: str, workers: int, gpus: float) -> Any:
+    ctx = click.get_current_context()
+    if not ADDRESS.fullmatch(address):
+        raise click.UsageError(
+            f"--ray '{address}': expected HOST:PORT of a Ray cluster, auto or local; before a FILE, write --ray=auto"
+        )
+    if any(ctx.params[name] for name in _BATCHES):
+        raise click.UsageError("--batch, --batch-out and --batch-in leave the work to a server: not with --ray")
+    if not importlib.util.find_spec("ray"):
+        raise MissingExtra("--ray", "ray")
+    from pmem.cluster.driver import Cluster
+    from pmem.cluster.worker import Job
+
+    return Cluster(pipe, Job.of(ctx, workers), address, workers, gpus)
