@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from pmem.backends.model import Model
@@ -110,17 +111,19 @@ class Cluster:
         pool = ActorPoolStrategy(
             size=self._workers, max_tasks_in_flight_per_actor=PARCELS, max_concurrent_calls_per_actor=PARCELS
         )
-        read = {"num_cpus": 0, "scheduling_strategy": _here()}
-        made = ray.data.read_datasource(_source(keeper), override_num_blocks=1, ray_remote_args=read).map_batches(
-            Worker,
-            fn_constructor_args=(self._job, keeper),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=pool,
-            num_cpus=1,
-            num_gpus=self._gpus,
-            max_task_retries=DEATHS,
-        )
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray means to name this setting otherwise, and doesn't say how
+            made = ray.data.read_datasource(_source(keeper), override_num_blocks=1, num_cpus=0).map_batches(
+                Worker,
+                fn_constructor_args=(self._job, keeper),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=pool,
+                num_cpus=1,
+                num_gpus=self._gpus,
+                max_task_retries=DEATHS,
+            )
         number = 0
         for table in made.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in table[COLUMN]:
@@ -176,22 +179,37 @@ def _here() -> Any:
 def connect(address: str, workers: int, gpus: float) -> None:
     """Join the cluster, or start one on this machine that ends with the run. PmemError if it can't hold the workers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the driver's part of it says things on stderr
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if address != "local":
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError:
-            if address != "auto":
-                raise PmemError(f"--ray: no Ray cluster answers at {address}") from None
-    if not ray.is_initialized():
-        ray.init(address="local", num_cpus=max(workers, os.cpu_count() or 1), object_store_memory=STORE, **quiet)
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    with _silent():
+        if address != "local":
+            try:
+                ray.init(address=address, **quiet)
+            except ConnectionError:
+                if address != "auto":
+                    raise PmemError(f"--ray: no Ray cluster answers at {address}") from None
+        if not ray.is_initialized():
+            cpus = max(workers, os.cpu_count() or 1)
+            ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
     there = ray.cluster_resources()
     for what, needed in (("CPU", workers), ("GPU", workers * gpus)):
         if needed > there.get(what, 0):
             raise PmemError(
                 f"--ray: {workers} workers need {needed:g} {what}s, and the cluster has {there.get(what, 0):g}"
             )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within, what native code writes to stderr goes nowhere: it announces its own level of logging."""
+    real = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(real, 2)
+        os.close(real)
+        os.close(nowhere)

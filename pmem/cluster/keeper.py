@@ -91,9 +91,10 @@ class Keeper:
         """Store a value; returns when it is committed."""
         assert self._cache
         try:
-            return await self._cache.put(key, value, model=model, step=step)
+            await self._cache.put(key, value, model=model, step=step)
         except PmemError as fault:
             return Refused(fault.message)
+        return None
 
     # ---- cost -------------------------------------------------------------------------------------------------
 

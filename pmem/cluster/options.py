@@ -26,7 +26,7 @@ _OPTIONS = (
         help="Make the records in workers on this Ray cluster (else the one that runs here, else one of its own).",
     ),
     click.option(
-        "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="ray: each has its model."
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="ray: each with a model of its own."
     ),
     click.option(
         "--gpus-per-worker",
