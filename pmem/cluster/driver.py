@@ -6,7 +6,7 @@ import os
 import pickle
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, redirect_stdout
 from typing import Any
 
 from pmem.backends.model import Model
@@ -14,6 +14,7 @@ from pmem.cluster.keeper import Keeper, Refused
 from pmem.cluster.worker import COLUMN, Job, Parcel, Results, Worker
 from pmem.errors import PmemError
 from pmem.stream.made import Outcome, bytes_of
+from pmem.stream.progress import counted
 from pmem.stream.run import Run
 from pmem.stream.window import from_thread
 
@@ -35,38 +36,32 @@ class Cluster:
 
     def __init__(self, run: Run, job: Job, address: str, workers: int, gpus: float) -> None:
         self._run, self._job, self._address, self._workers, self._gpus = run, job, address, workers, gpus
+        self._deaths = 0
+        run.notes.append(self._note)
         self._size = max(1, min(32, job.jobs * 2 // PARCELS))
 
     async def outcomes(
         self, source: AsyncIterator[list[Any]], before_waiting: Callable[[], None]
     ) -> AsyncGenerator[Outcome, None]:
         """What workers make of all items, in their order. PmemError: a worker's, or the cluster can't do it."""
-        import ray
-
-        await asyncio.to_thread(connect, self._address, self._workers, self._gpus)
-        feeding: asyncio.Task[None] | None = None
-        try:
+        with joined(self._address, self._workers, self._gpus):
             keeper = await self._keeper()
             feeding = asyncio.ensure_future(self._feed(source, keeper))
-            async with aclosing(from_thread(self._results(keeper))) as found:  # type: ignore[type-var]
-                async for number, results in found:
-                    for outcome in self._taken(results):
-                        yield outcome
-                    keeper.done.remote(number)
-                    before_waiting()
-            await feeding
-            await keeper.close.remote()
-        except ray.exceptions.RayTaskError:
-            raise  # a fault of pmem's own
-        except ray.exceptions.RayError as fault:
-            said = str(fault).strip().partition("\n")[0]
-            raise PmemError(
-                f"the cluster gave up: {said} The same command goes on from what the cache holds."
-            ) from None
-        finally:
-            if feeding:
+            try:
+                async with aclosing(from_thread(self._results(keeper))) as found:  # type: ignore[type-var]
+                    async for number, results in found:
+                        for outcome in self._taken(results):
+                            yield outcome
+                        keeper.done.remote(number)
+                        before_waiting()
+                await feeding
+                self._deaths = await keeper.close.remote()
+            finally:
                 feeding.cancel()
-            ray.shutdown()
+
+    def _note(self) -> str:
+        """For the summary line."""
+        return f"{counted(self._deaths, 'worker')} died and began anew" if self._deaths else ""
 
     def _taken(self, results: Results) -> Iterator[Outcome]:
         models = [model for model in self._run.attached if isinstance(model, Model)]
@@ -176,29 +171,46 @@ def _here() -> Any:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def connect(address: str, workers: int, gpus: float) -> None:
-    """Join the cluster, or start one on this machine that ends with the run. PmemError if it can't hold the workers."""
+@contextmanager
+def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
+    """Within, this process belongs to the cluster. PmemError: it isn't there, can't hold the workers, or failed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the driver's part of it says things on stderr
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # native code says things on stderr
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that goes on after the end starts no other cluster
+    import ray
+
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray reports what befell its workers
+            with _silent():
+                _connect(address, max(workers, os.cpu_count() or 1))
+            there = ray.cluster_resources()
+            for what, needed in (("CPU", workers), ("GPU", workers * gpus)):
+                if needed > (has := there.get(what, 0.0)):
+                    who = counted(workers, "worker")
+                    raise PmemError(f"--ray: {who} need {needed:g} {what}s, and the cluster has {has:g}")
+            yield
+    except ray.exceptions.RayTaskError:
+        raise  # a fault of pmem's own
+    except ray.exceptions.RayError as fault:
+        said = str(fault).strip().partition("\n")[0]
+        raise PmemError(f"the cluster gave up: {said} The same command goes on from what the cache holds.") from None
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str, cpus: int) -> None:
+    """Join a cluster; or start one on this machine, which ends with the run."""
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    with _silent():
-        if address != "local":
-            try:
-                ray.init(address=address, **quiet)
-            except ConnectionError:
-                if address != "auto":
-                    raise PmemError(f"--ray: no Ray cluster answers at {address}") from None
-        if not ray.is_initialized():
-            cpus = max(workers, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
-    there = ray.cluster_resources()
-    for what, needed in (("CPU", workers), ("GPU", workers * gpus)):
-        if needed > there.get(what, 0):
-            raise PmemError(
-                f"--ray: {workers} workers need {needed:g} {what}s, and the cluster has {there.get(what, 0):g}"
-            )
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+            return
+        except ConnectionError:
+            if address != "auto":
+                raise PmemError(f"--ray: no Ray cluster answers at {address}") from None
+    ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class Keeper:
         self._ended = False
         self._change = asyncio.Event()
         self._reserved: dict[str, list[float]] = {}  # by worker, as long as it lives
+        self._deaths = 0
 
     async def open(self) -> Refused | None:
         """Open the cache, which may not be possible."""
@@ -41,10 +42,19 @@ class Keeper:
             return Refused(fault.message)
         return None
 
-    async def close(self) -> None:
-        """Write what is waiting."""
+    async def close(self) -> int:
+        """Write what is waiting. How often a worker died."""
         if self._cache:
             self._cache.close()
+        return self._deaths
+
+    async def joined(self, worker: str) -> None:
+        """A worker begins. If it began before, it died: what it had set aside may have been spent."""
+        self._deaths += worker in self._reserved
+        for amount in self._reserved.pop(worker, []):
+            assert self._budget
+            self._budget.settle(amount, amount)
+        self._reserved[worker] = []
 
     # ---- input ------------------------------------------------------------------------------------------------
 
@@ -98,13 +108,6 @@ class Keeper:
 
     # ---- cost -------------------------------------------------------------------------------------------------
 
-    async def joined(self, worker: str) -> None:
-        """A worker begins. If it began before, it died: what it had set aside may have been spent."""
-        assert self._budget
-        for amount in self._reserved.pop(worker, []):
-            self._budget.settle(amount, amount)
-        self._reserved[worker] = []
-
     async def reserve(self, worker: str, amount: float) -> Refused | None:
         """As Budget.reserve."""
         assert self._budget
@@ -157,10 +160,7 @@ class KeptBudget(Budget):
     """The keeper's limit of cost, as a worker sees it."""
 
     def __init__(self, keeper: Any, worker: str) -> None:
-        import ray
-
         self._keeper, self._worker = keeper, worker
-        ray.get(keeper.joined.remote(worker))
 
     async def reserve(self, amount: float) -> None:
         """Set an amount aside."""

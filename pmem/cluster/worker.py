@@ -90,10 +90,14 @@ class Worker:
     """What Ray Data calls with tables of parcels, many at once, in one event loop."""
 
     def __init__(self, job: Job, keeper: Any) -> None:
+        import ray
+
         self._fault: str | None = None
         self._told: list[list[float]] = []
+        own_id = ray.get_runtime_context().get_actor_id()
+        ray.get(keeper.joined.remote(own_id))
         try:
-            self._pipe = opened(job, keeper)
+            self._pipe = opened(job, keeper, own_id)
             self._told = self._counts()
         except click.ClickException as fault:
             self._fault = f"worker on {os.uname().nodename}: {fault.format_message()}"
@@ -135,7 +139,7 @@ class Worker:
         return [[now - then for now, then in zip(*pair, strict=True)] for pair in zip(self._told, before, strict=True)]
 
 
-def opened(job: Job, keeper: Any) -> Fed:
+def opened(job: Job, keeper: Any, worker: str) -> Fed:
     """The pipe of the job's command, whose model asks the keeper for replies and for money."""
     if job.version != pmem.__version__:
         raise PmemError(f"pmem {pmem.__version__} is installed there, {job.version} where the command runs")
@@ -147,11 +151,8 @@ def opened(job: Job, keeper: Any) -> Fed:
     made: list[Fed] = []
 
     def pipe(**options: Any) -> Fed:
-        import ray
-
         made.append(Fed(**options))
         made[0].shared_cache = (lambda: KeptCache(keeper)) if job.cache else None
-        worker = ray.get_runtime_context().get_actor_id()
         made[0].shared_budget = (lambda: KeptBudget(keeper, worker)) if job.most_cost else None
         return made[0]
 
