@@ -186,8 +186,9 @@ def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
             there = ray.cluster_resources()
             for what, needed in (("CPU", workers), ("GPU", workers * gpus)):
                 if needed > (has := there.get(what, 0.0)):
-                    who = counted(workers, "worker")
-                    raise PmemError(f"--ray: {who} need {needed:g} {what}s, and the cluster has {has:g}")
+                    what = counted(int(needed), what) if needed == int(needed) else f"{needed:g} {what}s"
+                    who = f"{counted(workers, 'worker')} need{'s' * (workers == 1)}"
+                    raise PmemError(f"--ray: {who} {what}, and the cluster has {has:g}")
             yield
     except ray.exceptions.RayTaskError:
         raise  # a fault of pmem's own

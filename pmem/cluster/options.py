@@ -1,4 +1,4 @@
-"""`--ray`: the options that spread a command's records over workers."""
+"""The options that spread a command's records: over jobs (`--shard`), over workers on a Ray cluster (`--ray`)."""
 
 import functools
 import importlib.util
@@ -10,6 +10,8 @@ import click
 from pmem.errors import MissingExtra
 from pmem.stream.options import Command, bundle
 from pmem.stream.pipe import Pipe
+from pmem.stream.shard import Shard, ShardType
+from pmem.stream.source import may_block
 
 if TYPE_CHECKING:
     from pmem.stream.run import Run
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 ADDRESS = re.compile(r"auto|local|[\w.\-]+:\d+|\[[\da-fA-F:]+\]:\d+")
 _BATCHES = ("batch", "batch_out", "batch_in")
 _OPTIONS = (
+    click.option("--shard", type=ShardType(), metavar="K/N", help="Make only the Kth of N parts of the input."),
     click.option(
         "--ray",
         "address",
@@ -38,11 +41,19 @@ _OPTIONS = (
 )
 
 
-def ray_options(function: Command) -> Command:
-    """Make the pipe's records elsewhere if `--ray` says so. Goes between `stream_options` and `model_options`."""
+def spread_options(function: Command) -> Command:
+    """Make only a part of the pipe's records, or make them elsewhere, if `--shard` or `--ray` says so.
+
+    Goes between `stream_options` and `model_options`.
+    """
 
     @functools.wraps(function)
-    def with_workers(pipe: Pipe, address: str | None, workers: int, gpus_per_worker: float, **rest: Any) -> None:
+    def with_workers(
+        pipe: Pipe, shard: Shard | None, address: str | None, workers: int, gpus_per_worker: float, **rest: Any
+    ) -> None:
+        pipe.shard = shard
+        if shard and any(map(may_block, pipe.files or ("-",))):
+            raise click.UsageError("--shard reads its input twice: name files, not a pipe")
         if address is not None:
             pipe.elsewhere = _spread(pipe, address, workers, gpus_per_worker)
         elif workers > 1 or gpus_per_worker:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
-from pmem.cluster.options import ray_options
+from pmem.cluster.options import spread_options
 from pmem.evaluation.asking import Setup, results, window_of
 from pmem.evaluation.mistakes import sorted_out
 from pmem.evaluation.noticed import Noticed, noted
@@ -51,7 +51,7 @@ _SHOWN = bundle(
 @click.option("--errors", is_flag=True, help="Read results instead, and have the judge say what kind of mistake each "
               "wrong answer makes (needs --questions).")  # fmt: skip
 @click.option("--questions", type=INPUT, help="--errors: the questions that were asked.")
-@ray_options
+@spread_options
 @model_options(judges=True, optional=True)
 @seed_option
 @click.option("--mode", type=click.Choice(["mcq", "open"]), default="mcq", show_default=True, help="Kind of question.")

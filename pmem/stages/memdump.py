@@ -11,11 +11,11 @@ import click
 
 from pmem import tokens
 from pmem.backends.model import Model
-from pmem.cluster.options import ray_options
+from pmem.cluster.options import spread_options
 from pmem.memory.files import file_name, save
 from pmem.memory.loop import Form
 from pmem.memory.memories import Remembered, Setup, memories
-from pmem.memory.previous import Previous, previous
+from pmem.memory.previous import Previous, PreviousFile, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.stream.made import Made, as_line
@@ -37,7 +37,7 @@ LATER = 1 << 60
     "-m openai:gpt-5 --previous memories --format md"
 )
 @stream_options()
-@ray_options
+@spread_options
 @model_options()
 @seed_option
 @click.option("--format", "shape", type=click.Choice(["jsonl", "md", "prompt"]), default="jsonl", show_default=True,
@@ -89,6 +89,8 @@ def command(
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
         raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
     past = previous(Path(before)) if before else None
+    if pipe.shard and isinstance(past, PreviousFile):
+        raise click.UsageError("--previous FILE carries over who has no new memory: not with --shard (a folder can)")
     dump = _Dump(pipe, model, setup, past, None if pipe.plan else folder, trace)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]

@@ -58,10 +58,14 @@ OBJECTS = 3
 """How much more memory a parsed record takes than its line."""
 
 
+def entries_of(item: Any) -> list[Entry]:
+    """The entries of an item: of a group, or of a line, which may be torn."""
+    return item if isinstance(item, list) else [item.entry if isinstance(item, Torn) else item]
+
+
 def bytes_of(item: Any) -> int:
     """About how many bytes an entry or a group of entries takes while it is in work."""
-    entries = item if isinstance(item, list) else [item.entry if isinstance(item, Torn) else item]
-    return OBJECTS * sum(len(entry.line) for entry in entries)
+    return OBJECTS * sum(len(entry.line) for entry in entries_of(item))
 
 
 def as_line(record: Record) -> bytes:

@@ -11,9 +11,10 @@ from pmem import check
 from pmem.errors import Deferred, PmemError, RecordError
 from pmem.stream.folder import Folder
 from pmem.stream.interrupts import in_loop, two_at_most, unbroken
-from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
+from pmem.stream.made import Group, Made, Outcome, bytes_of, entries_of, grouped, outcome
 from pmem.stream.progress import counted
 from pmem.stream.run import NEWLINE, Run
+from pmem.stream.shard import Shard, of_shard
 from pmem.stream.sink import Sink, Spool
 from pmem.stream.source import Entry, Record, Torn
 
@@ -309,10 +310,16 @@ class Pipe(Run):
             except Deferred:
                 return Outcome(later=True)
             except RecordError as fault:
-                refused = [entry.entry if isinstance(entry, Torn) else entry for entry in entries]
-                return Outcome(rejected=[(entry, fault, None) for entry in refused])
+                return Outcome(rejected=[(entry, fault, None) for entry in entries_of(item)])
 
         return attempt
+
+    async def _of_shard(self, items: AsyncIterator[list[Any]], shard: Shard) -> AsyncIterator[list[Any]]:
+        """The items of a shard, among all records of the input; others count as if they weren't there."""
+        total = sum(1 for _, _, lines in self._batches() for line in lines if line and not line.isspace())
+        async for kept, left_out in of_shard(items, shard, total):
+            self.counts["in"] -= left_out
+            yield kept
 
     async def _pump(
         self,
@@ -324,6 +331,8 @@ class Pipe(Run):
         from pmem.stream.window import directly, from_thread, in_order
 
         items = arrange((from_thread if self.chunks.blocking else directly)(self._entries()))
+        if self.shard:
+            items = self._of_shard(items, self.shard)
         if self.elsewhere and not self.plan:
             window = self.elsewhere.outcomes(items, self.out.flush)
         else:

@@ -12,6 +12,7 @@ from pmem.errors import InputError, PmemError, RecordError
 from pmem.stream.folder import Folder
 from pmem.stream.made import Outcome, as_line
 from pmem.stream.progress import Progress, seconds
+from pmem.stream.shard import Shard
 from pmem.stream.sink import Sink, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
@@ -48,9 +49,9 @@ class Run:
     is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
     where a command makes files; others: outputs beside it; shape: how `run` writes a record;
     epilogue: what it writes after the last; most_bytes: of records in work, where they are large and stay long;
-    exhausted: whether all input has been read; elsewhere: where records are made, if not in this process; shared_cache,
-    shared_budget: give what other processes of the same run share; noted: takes what a stage noted of each record, in
-    the order of the output.
+    exhausted: whether all input has been read; shard: the part of it to make, if not all; elsewhere: where records are
+    made, if not in this process; shared_cache, shared_budget: give what other processes of the same run share; noted:
+    takes what a stage noted of each record, in the order of the output.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Run:
         self.epilogue: Callable[[], Iterable[Record]] = tuple
         self.most_bytes: int | None = None
         self.exhausted = False
+        self.shard: Shard | None = None
         self.elsewhere: Elsewhere | None = None
         self.shared_cache: Callable[[], Any] | None = None
         self.shared_budget: Callable[[], Any] | None = None

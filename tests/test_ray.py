@@ -1,0 +1,365 @@
+"""Records made by workers on a Ray cluster (`bash shell/test.sh ray`): the same bytes as in one process, whatever dies;
+and what is said where Ray is missing."""
+
+import asyncio
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import pytest
+
+from pmem.cluster.keeper import Keeper
+from tests.command import PMEM, Ran, asking, ended, lines, people, pmem, question, sample, start, wait_for
+from tests.stub import Stub
+
+HERE = importlib.util.find_spec("ray") is not None
+real = [pytest.mark.ray, pytest.mark.skipif(not HERE, reason="needs the extra 'ray' (bash shell/test.sh ray)")]
+CLUSTER = (
+    "import ray, sys\n"
+    "context = ray.init(address='local', num_cpus=8, include_dashboard=False, log_to_driver=False,"
+    " object_store_memory=200 << 20)\n"
+    "print(context.address_info['gcs_address'], flush=True)\n"
+    "sys.stdin.read()\n"
+)
+
+
+# ---- the keeper, without a cluster --------------------------------------------------------------------------------
+
+
+def test_input_is_kept_until_its_results_are_written() -> None:
+    async def run() -> None:
+        keeper = Keeper(None, None, 2)
+        waiting = asyncio.ensure_future(keeper.parcel(0))
+        await asyncio.sleep(0)
+        await keeper.put_parcel(b"first")
+        assert await waiting == b"first" == await keeper.parcel(0)  # a reader that died begins at 0
+        full = asyncio.ensure_future(keeper.put_parcel(b"second"))
+        await asyncio.sleep(0.01)
+        assert not full.done() and await keeper.parcel(1) == b"second"
+        await keeper.done(0)
+        await full
+        assert await keeper.parcel(0) == b""  # written: it need only be counted
+        last = asyncio.ensure_future(keeper.parcel(2))
+        await keeper.end()
+        assert await last is None and await keeper.close() == 0
+
+    asyncio.run(run())
+
+
+def test_what_a_dead_worker_had_set_aside_counts_as_spent() -> None:
+    async def run() -> None:
+        keeper = Keeper(None, 10.0, 2)
+        for worker in ("a", "b"):
+            await keeper.joined(worker)
+        assert await keeper.reserve("a", 6.0) is None
+        late = asyncio.ensure_future(keeper.reserve("a", 4.5))  # waits for the 6 to be settled, and dies
+        other = asyncio.ensure_future(keeper.reserve("b", 3.0))
+        await other
+        await keeper.joined("a")
+        await keeper.settle("b", 3.0, 0.5)
+        refused = await keeper.reserve("b", 3.6)
+        assert refused and refused.message.startswith("--max-cost 10: $6.50 spent, and the next call may cost $3.60")
+        assert (await late) and await keeper.reserve("b", 3.5) is None
+        assert await keeper.close() == 1
+
+    asyncio.run(run())
+
+
+def test_a_death_while_waiting_leaves_nothing_set_aside() -> None:
+    async def run() -> None:
+        keeper = Keeper(None, 10.0, 2)
+        await keeper.joined("a")
+        await keeper.joined("b")
+        await keeper.reserve("b", 8.0)
+        late = asyncio.ensure_future(keeper.reserve("a", 4.0))
+        await asyncio.sleep(0)
+        await keeper.joined("a")
+        await keeper.settle("b", 8.0, 1.0)
+        await late
+        assert await keeper.reserve("b", 9.0) is None
+
+    asyncio.run(run())
+
+
+# ---- usage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--workers", "2"], "--workers and --gpus-per-worker are for --ray"),
+        (["--ray", "people"], "--ray 'people': expected HOST:PORT of a Ray cluster, auto or local"),
+        (["--ray", "ray://host:1"], "expected HOST:PORT"),
+        (["--ray", "--batch"], "not with --ray"),
+        (["--ray=local", "--workers", "0"], "0 is not in the range"),
+    ],
+)
+def test_wrong_usage_is_said_at_once(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "people").write_bytes(people(1))
+    ran = pmem("personas", "people", "-m", "openai:stub", *options, folder=tmp_path)
+    assert ran.status == 2 and message in ran.err
+
+
+@pytest.mark.skipif(HERE, reason="Ray is installed")
+def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
+    ran = pmem("personas", "-m", "openai:stub", "--ray", folder=tmp_path, input=people(1))
+    assert (ran.status, ran.out) == (1, b"")
+    assert ran.err == "pmem: --ray needs the extra 'ray', which is not installed: pip install 'pmem[ray]'\n"
+
+
+class Cluster(NamedTuple):
+    """A cluster of this machine."""
+
+    address: str
+    pid: int
+
+    def workers(self, name: str) -> list[int]:
+        """The processes of its actors and tasks of that name."""
+        listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+        rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+        parents = {int(pid): int(parent) for pid, parent, _ in rows}
+        found = [int(pid) for pid, _, command in rows if command.startswith(f"ray::{name}")]
+        return [pid for pid in found if self.pid in (parents[pid], parents.get(parents[pid]))]
+
+
+# ---- a real cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that was started in another folder."""
+    folder = tmp_path_factory.mktemp("cluster")
+    child = start(sys.executable, "-c", CLUSTER, folder=folder, start_new_session=True)
+    assert child.stdout and child.stdin
+    yield Cluster(child.stdout.readline().decode().strip(), child.pid)
+    child.stdin.close()
+    child.wait(60)
+
+
+def spread(cluster: Cluster, *options: str) -> list[str]:
+    return ["--ray", cluster.address, "--workers", "2", *options]
+
+
+def told(ran: Ran) -> list[str]:
+    """What a run says at its end, without times and what depends on them."""
+    return [re.sub(r"; [\d.:]+ (s|min)$|\d+ cached|[\d,]+ tokens in", "", line) for line in ran.err.splitlines()]
+
+
+def both(cluster: Cluster, *arguments: str, folder: Path, stub: Stub, input: bytes = b"") -> tuple[Ran, Ran]:
+    """A run in one process, and the same with two workers."""
+    here = pmem(*arguments, *asking(stub), "--no-cache", "-q", folder=folder, input=input)
+    stub.restart()
+    run = [*PMEM, *arguments, *asking(stub), "--no-cache", "-q", *spread(cluster)]
+    return here, ended(start(*run, folder=folder), input, seconds=120)
+
+
+def numbered(kind: str, count: int) -> bytes:
+    """Records of a type with ids of their own, three of a persona."""
+    made = []
+    for n in range(count):
+        record = {**sample(kind), "id": f"{sample(kind)['id'][:2]}{n:016x}"}
+        if "persona_id" in record:
+            record["persona_id"] = f"p-{n // 3:016x}"
+        made.append(record)
+    return lines(made)
+
+
+STAGES = {
+    "personas": (people(30) + people(3) + b"\n \n" + people(2), []),
+    "converse": (numbered("persona", 6), ["--implicitness", "1"]),
+    "qa": (numbered("history", 14), []),
+    "judge": (numbered("qa", 30), ["--votes", "2"]),
+    "eval": (numbered("qa", 40), ["--context", "none", "--permutations", "2"]),
+    "memdump": (numbered("history", 9), ["--into", "pages", "--trace"]),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+class TestEveryStage:
+    pytestmark = real
+
+    def test_two_workers_give_the_bytes_of_one_process(
+        self, name: str, cluster: Cluster, stub: Stub, tmp_path: Path
+    ) -> None:
+        input, options = STAGES[name]
+        (tmp_path / "in.jsonl").write_bytes(input)
+        files = ["--rejects", "rejects.jsonl", "--usage", "usage.jsonl"]
+        here, there = both(cluster, name, "in.jsonl", *options, *files, folder=tmp_path, stub=stub)
+        assert here.out and (there.status, there.err) == (here.status, here.err)
+        assert there.out == here.out
+
+
+class TestRuns:
+    pytestmark = real
+
+    def test_rejects_notes_and_usage_are_those_of_one_process(
+        self, cluster: Cluster, stub: Stub, tmp_path: Path
+    ) -> None:
+        found = []
+        torn = numbered("qa", 5) + b'{"type":"qa"\n' + lines([sample("persona")]) + numbered("qa", 40)
+        (tmp_path / "in.jsonl").write_bytes(torn)
+        options = ["--context", "none", "--mode", "open", "--judge-model", "openai:judge", "--judge-base-url", stub.url]
+        for place, more in (("here", []), ("there", spread(cluster))):
+            stub.restart(fault={"schema": 0.2})
+            files = ["--rejects", f"{place}.rejects", "--usage", f"{place}.usage", "-o", place]
+            run = [*PMEM, "eval", "in.jsonl", *asking(stub), "--no-cache", *options, *files, *more]
+            found.append(ended(start(*run, folder=tmp_path), seconds=120))
+        here, there = found
+        assert here.status == there.status == 3
+        for name in ("", ".rejects"):
+            assert (tmp_path / f"here{name}").read_bytes() == (tmp_path / f"there{name}").read_bytes()
+        assert told(here) == told(there) and "votes disagree" in here.err
+        usage = [[orjson.loads(line) for line in (tmp_path / f"{place}.usage").open()] for place in ("here", "there")]
+        for one, other in zip(*usage, strict=True):
+            for name in ("calls", "invalid", "prompt_tokens", "completion_tokens", "role", "model"):
+                assert one[name] == other[name]
+
+    def test_a_bad_line_stops_the_run_with_the_same_words(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        input = numbered("qa", 3) + b"{}\n" + numbered("qa", 30)
+        here, there = both(cluster, "eval", "--context", "none", folder=tmp_path, stub=stub, input=input)
+        assert (here.status, here.err) == (there.status, there.err) and here.status == 1
+        assert here.out.startswith(there.out)
+
+    def test_a_worker_that_dies_loses_nothing(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        """2,000 records, in workers that are killed twice, one with the process that hands out the input."""
+        (tmp_path / "in.jsonl").write_bytes(lines(question(n) for n in range(2000)))
+        run = ["eval", "in.jsonl", "--context", "none", *asking(stub), "-j", "32"]
+        here = pmem(*run, "--no-cache", folder=tmp_path)
+        stub.restart(latency=100)
+        child = start(*PMEM, *run, "--cache", "c.sqlite", *spread(cluster), folder=tmp_path)
+        written = gathering(child)
+        for done, victims in ((100, ("MapWorker",)), (700, ("MapWorker", "ReadParcels"))):
+            wait_for(lambda done=done: len(b"".join(written).splitlines()) > done, 90)  # type: ignore[misc]
+            for name in victims:
+                os.kill(cluster.workers(name)[0], signal.SIGKILL)
+        assert child.wait(120) == 0 and child.stderr
+        wait_for(lambda: b"".join(written) == here.out)
+        said = child.stderr.read().decode()
+        assert said.count("\n") == 1 and "2 workers died and began anew" in said
+        counts = stub.counts()
+        assert counts["distinct"] == 2000 and counts["repeats"] <= 2 * 32  # what was in flight when they died
+
+    def test_the_driver_is_killed_and_the_same_command_goes_on(
+        self, cluster: Cluster, stub: Stub, tmp_path: Path
+    ) -> None:
+        (tmp_path / "in.jsonl").write_bytes(lines(question(n) for n in range(400)))
+        run = ["eval", "in.jsonl", "--context", "none", *asking(stub), "--cache", "c.sqlite", "-o", "out.jsonl"]
+        here = pmem(*run[:-4], "--no-cache", folder=tmp_path)
+        stub.restart(latency=300)
+        child = start(*PMEM, *run, *spread(cluster), folder=tmp_path)
+        part = tmp_path / "out.jsonl.part"
+        wait_for(lambda: part.exists() and stub.counts()["requests"] > 150, 60)
+        child.kill()
+        child.wait()
+        wait_for(lambda: not cluster.workers("MapWorker"), 60)  # they end with the run
+        assert not (tmp_path / "out.jsonl").exists()
+        again = ended(start(*PMEM, *run, *spread(cluster), folder=tmp_path), seconds=120)
+        assert again.status == 0 and (tmp_path / "out.jsonl").read_bytes() == here.out
+        assert " from cache" in again.err and stub.counts()["distinct"] == 400
+        assert stub.counts()["repeats"] <= 2 * 16
+        before = stub.counts()["requests"]
+        third = ended(start(*PMEM, *run, folder=tmp_path))  # and without workers
+        assert third.status == 0 and stub.counts()["requests"] == before
+
+    def test_the_limit_of_cost_holds_for_all_workers_together(
+        self, cluster: Cluster, stub: Stub, tmp_path: Path
+    ) -> None:
+        (tmp_path / "people").write_bytes(people(60))
+        (tmp_path / "prices.toml").write_text("[stub]\ninput = 10\noutput = 30\ncached = 10\n")
+        run = ["personas", "people", *asking(stub), "--prices", "prices.toml", "--max-tokens", "400", "-j", "4"]
+        child = start(*PMEM, *run, "--max-cost", "1", "--no-cache", *spread(cluster), folder=tmp_path)
+        ran = ended(child, seconds=120)
+        counts = stub.counts()
+        paid = (counts["prompt_tokens"] * 10 + counts["completion_tokens"] * 30) / 1e6
+        assert ran.status == 1 and "pmem: --max-cost 1: $" in ran.err and 0.5 < paid <= 1
+
+    def test_ctrl_c_leaves_whole_lines(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        stub.restart(latency=200)
+        run = ["personas", *asking(stub), "--cache", "c.sqlite", "-j", "4", *spread(cluster)]
+        child = start(*PMEM, *run, folder=tmp_path, start_new_session=True)
+        assert child.stdin
+        child.stdin.write(people(500))
+        written = gathering(child)
+        wait_for(lambda: bool(written), 60)
+        os.killpg(child.pid, signal.SIGINT)
+        assert child.wait(30) == 130 and child.stderr
+        assert b"".join(written).endswith(b"\n")
+        said = child.stderr.read().decode()
+        assert "pmem personas: interrupted: " in said and said.count("\n") == 1
+        wait_for(lambda: not cluster.workers("MapWorker"), 60)
+
+    def test_a_reader_that_leaves_ends_the_run_quietly(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        (tmp_path / "people").write_bytes(people(300))
+        run = ["personas", "people", *asking(stub), "--no-cache", "-q", *spread(cluster)]
+        child = start(*PMEM, *run, folder=tmp_path)
+        assert child.stdout and child.stderr
+        assert child.stdout.readline()
+        child.stdout.close()
+        assert (child.wait(60), child.stderr.read()) == (0, b"")
+
+    def test_results_come_while_input_goes_on(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        """An endless pipe: nothing waits for its end."""
+        child = start(*PMEM, "personas", *asking(stub), "--no-cache", "-q", *spread(cluster), folder=tmp_path)
+        written = gathering(child)
+        assert child.stdin
+        for number in range(1, 4):
+            child.stdin.write(b"Somebody with the number %d.\n" % number)
+            wait_for(lambda number=number: len(written) == number, 60)  # type: ignore[misc]
+        child.stdin.close()
+        assert child.wait(30) == 0
+
+    def test_workers_that_always_die_end_the_run(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
+        stub.restart(latency=60_000)
+        child = start(*PMEM, "personas", *asking(stub), "--no-cache", *spread(cluster), folder=tmp_path)
+        assert child.stdin
+        child.stdin.write(people(2))
+        child.stdin.close()
+        until = time.monotonic() + 150
+        while child.poll() is None and time.monotonic() < until:
+            for pid in cluster.workers("MapWorker") if stub.counts()["requests"] else []:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+        assert child.poll() == 1 and child.stderr
+        last = child.stderr.read().decode().splitlines()[-1]
+        assert last.startswith("pmem: the cluster gave up: ")
+
+    def test_what_a_worker_cannot_do_is_one_line(self, cluster: Cluster, tmp_path: Path) -> None:
+        for model, said in (("local:nowhere/model", "nowhere/model"), ("openai:m", "127.0.0.1:9")):
+            run = ["personas", "-m", model, "--base-url", "http://127.0.0.1:9/v1", *spread(cluster), "--no-cache", "-q"]
+            ran = ended(start(*PMEM, *run[:3], *run[3:], folder=tmp_path), people(9), seconds=120)
+            assert (ran.status, ran.out) == (1, b"") and said in ran.err and ran.err.count("\n") == 1
+
+    def test_a_cluster_too_small_or_not_there(self, cluster: Cluster, tmp_path: Path) -> None:
+        run = ["personas", "-m", "openai:m", "--no-cache", "-q"]
+        small = pmem(*run, "--ray", cluster.address, "--gpus-per-worker", "1", folder=tmp_path, input=people(1))
+        assert small.err == "pmem: --ray: 1 worker needs 1 GPU, and the cluster has 0\n"
+        gone = pmem(*run, "--ray", "127.0.0.1:1", folder=tmp_path, input=people(1))
+        assert (gone.status, gone.err) == (1, "pmem: --ray: no Ray cluster answers at 127.0.0.1:1\n")
+
+    def test_calibration_counts_in_one_process(self, cluster: Cluster, tmp_path: Path) -> None:
+        run = ["judge", "-m", "openai:m", "--calibrate", "0.5", *spread(cluster)]
+        ran = pmem(*run, folder=tmp_path, input=numbered("qa", 1))
+        assert ran.status == 2 and "not with --ray or --shard" in ran.err
+
+
+def gathering(child: "subprocess.Popen[bytes]") -> list[bytes]:
+    """The lines that a child writes, as they come."""
+    found: list[bytes] = []
+    assert child.stdout
+    stdout = child.stdout
+
+    def read() -> None:
+        for line in iter(stdout.readline, b""):
+            found.append(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    return found
