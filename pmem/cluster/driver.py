@@ -210,7 +210,8 @@ def _connect(address: str, cpus: int) -> None:
             return
         except ConnectionError:
             if address != "auto":
-                raise PmemError(f"--ray: no Ray cluster answers at {address}") from None
+                hint = "where it asks for a token, set RAY_AUTH_MODE=token"
+                raise PmemError(f"--ray: no Ray cluster answers at {address} ({hint})") from None
     ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
 
 
