@@ -2,12 +2,19 @@
 # Install into .venv and run the checks and the test suite; arguments go to pytest.
 #   bash shell/test.sh [PYTEST ARGUMENT]...
 #   bash shell/test.sh vllm [PYTEST ARGUMENT]...   what needs vLLM, in an environment of its own (.venv-vllm)
+#   bash shell/test.sh ray [PYTEST ARGUMENT]...    what needs Ray, likewise (.venv-ray)
+#   bash shell/test.sh slurm [PYTEST ARGUMENT]...  the batch scripts, in that one; Debian's shellcheck, slurmctld, slurmd,
+#                                                  slurm-client and munge have to be there, and root to start them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
 if [ "${1-}" = vllm ]; then
   install_vllm .venv-vllm
   exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
+fi
+if [ "${1-}" = ray ] || [ "${1-}" = slurm ]; then
+  install_pmem .venv-ray local,dev,ray
+  exec .venv-ray/bin/python -m pytest "tests/test_$1.py" "${@:2}"
 fi
 install_pmem .venv local,dev
 export PATH="$PWD/.venv/bin:$PATH"

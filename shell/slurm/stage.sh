@@ -19,15 +19,18 @@ join() { # OUTPUT SHARDS: for each kind of file that shards have, all of them in
   for shard in $(seq -f %05.0f "$shards"); do
     [ -e "$output.shards/$shard.jsonl" ] || { echo "$output.shards/$shard.jsonl is missing" >&2; return 1; }
   done
-  for kind in $(cd "$output.shards" && printf '%s\n' [0-9]*.jsonl | sed 's/^[0-9]*//; s/\.jsonl$//' | sort -ru); do
-    cat "$output.shards"/[0-9][0-9][0-9][0-9][0-9]"$kind.jsonl" > "$output$kind.part"
-    if [ -n "$kind" ] && [ ! -s "$output$kind.part" ]; then
+  for kind in "$output.shards"/00001*.jsonl; do
+    kind=${kind#"$output.shards"/00001} # .jsonl, .rejects.jsonl
+    cat "$output.shards"/[0-9][0-9][0-9][0-9][0-9]"$kind" > "$output$kind.part"
+    if [ "$kind" = .jsonl ]; then
+      continue
+    elif [ -s "$output$kind.part" ]; then
+      mv "$output$kind.part" "$output$kind"
+    else
       rm "$output$kind.part"
-    elif [ -n "$kind" ]; then
-      mv "$output$kind.part" "$output$kind.jsonl"
     fi
   done
-  mv "$output.part" "$output" # the last: it says that all is there
+  mv "$output.jsonl.part" "$output" # the last: it says that all is there
 }
 
 make() { # OUTPUT SHARDS STAGE ARGUMENT...: the shard of this task
