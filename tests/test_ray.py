@@ -207,7 +207,7 @@ class TestRuns:
         (tmp_path / "in.jsonl").write_bytes(torn)
         options = ["--context", "none", "--mode", "open", "--judge-model", "openai:judge", "--judge-base-url", stub.url]
         for place, more in (("here", []), ("there", spread(cluster))):
-            stub.restart(fault={"schema": 0.2})
+            stub.restart(fault={"badschema": 0.2})
             files = ["--rejects", f"{place}.rejects", "--usage", f"{place}.usage", "-o", place]
             run = [*PMEM, "eval", "in.jsonl", *asking(stub), "--no-cache", *options, *files, *more]
             found.append(ended(start(*run, folder=tmp_path), seconds=120))

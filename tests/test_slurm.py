@@ -41,11 +41,12 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def submitted(script: str, *arguments: str | Path, folder: Path, conf: str, **env: str) -> Ran:
-    """A script run until its jobs have ended. Slurm's own words on stdout are no data."""
+    """A script run until its jobs have ended. As long as there is a file `broken`, the third shard's task fails."""
     given = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), **env}
     bin = folder / "bin"
     bin.mkdir(exist_ok=True)
-    (bin / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
+    broken = '[ "${SLURM_ARRAY_TASK_ID-}" = 3 ] && [ -e broken ] && exit 1'
+    (bin / "pmem").write_text(f'#!/bin/sh\n{broken}\nexec {sys.executable} -m pmem "$@"\n')
     (bin / "pmem").chmod(0o755)
     given["PATH"] = f"{bin}:{environment(folder)['PATH']}"
     return ended(start("bash", SCRIPTS / script, "--wait", *arguments, folder=folder, env=given), seconds=120)
@@ -71,12 +72,14 @@ class TestStage:
         (tmp_path / "people").write_bytes(people(12) + people(3))
         whole = pmem("personas", "people", *asking(stub), "--no-cache", "--dropped", "d", folder=tmp_path)
         run = ["4", "out.jsonl", "personas", "people", *asking(stub), "--dropped", "%s.dropped.jsonl"]
-        stub.restart(fault={"401": 1.0}, fault_first=1)
+        stub.restart()
+        (tmp_path / "broken").touch()  # see `submitted`
         first = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
         shards = tmp_path / "out.jsonl.shards"
-        assert first.status != 0 and not (tmp_path / "out.jsonl").exists(), "the first call of some shard was refused"
+        assert first.status != 0 and not (tmp_path / "out.jsonl").exists()
         made = {path.name: path.stat().st_mtime_ns for path in shards.glob("0000[0-9].jsonl")}
-        stub.restart()
+        assert sorted(made) == ["00001.jsonl", "00002.jsonl", "00004.jsonl"]
+        (tmp_path / "broken").unlink()
         again = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
         assert again.status == 0, again.err
         assert (tmp_path / "out.jsonl").read_bytes() == whole.out
