@@ -2,6 +2,7 @@
 and what is said where Ray is missing."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import re
@@ -24,6 +25,7 @@ from tests.stub import Stub
 HERE = importlib.util.find_spec("ray") is not None
 real = [pytest.mark.ray, pytest.mark.skipif(not HERE, reason="needs the extra 'ray' (bash shell/test.sh ray)")]
 AUTHOR = Path(__file__).parent / "stub_author.py"
+PRICES = 'date = "2030-02-03"\n[models."stub"]\ninput = 10\noutput = 30\ncached = 10\n'
 CLUSTER = (
     "import ray, sys\n"
     "context = ray.init(address='local', num_cpus=8, include_dashboard=False, log_to_driver=False,"
@@ -167,6 +169,11 @@ def numbered(kind: str, count: int) -> bytes:
     return lines(made)
 
 
+def asked(count: int) -> bytes:
+    """Different questions."""
+    return lines({**question(n), "query": f"Where do I put the number {n}?"} for n in range(count))
+
+
 STAGES = {
     "personas": (people(30) + people(3) + b"\n \n" + people(2), []),
     "converse": (numbered("persona", 6), ["--implicitness", "1"]),
@@ -231,7 +238,7 @@ class TestRuns:
 
     def test_a_worker_that_dies_loses_nothing(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
         """2,000 records, in workers that are killed twice, one with the process that hands out the input."""
-        (tmp_path / "in.jsonl").write_bytes(lines(question(n) for n in range(2000)))
+        (tmp_path / "in.jsonl").write_bytes(asked(2000))
         run = ["eval", "in.jsonl", "--context", "none", *asking(stub), "-j", "32"]
         here = pmem(*run, "--no-cache", folder=tmp_path)
         stub.restart(latency=100)
@@ -241,9 +248,9 @@ class TestRuns:
             wait_for(lambda done=done: len(b"".join(written).splitlines()) > done, 90)  # type: ignore[misc]
             for name in victims:
                 os.kill(cluster.workers(name)[0], signal.SIGKILL)
-        assert child.wait(120) == 0 and child.stderr
+        status, said = end(child, 120)
+        assert status == 0
         wait_for(lambda: b"".join(written) == here.out)
-        said = child.stderr.read().decode()
         assert said.count("\n") == 1 and "2 workers died and began anew" in said
         counts = stub.counts()
         assert counts["distinct"] == 2000 and counts["repeats"] <= 2 * 32  # what was in flight when they died
@@ -251,7 +258,7 @@ class TestRuns:
     def test_the_driver_is_killed_and_the_same_command_goes_on(
         self, cluster: Cluster, stub: Stub, tmp_path: Path
     ) -> None:
-        (tmp_path / "in.jsonl").write_bytes(lines(question(n) for n in range(400)))
+        (tmp_path / "in.jsonl").write_bytes(asked(400))
         run = ["eval", "in.jsonl", "--context", "none", *asking(stub), "--cache", "c.sqlite", "-o", "out.jsonl"]
         here = pmem(*run[:-4], "--no-cache", folder=tmp_path)
         stub.restart(latency=300)
@@ -259,7 +266,7 @@ class TestRuns:
         part = tmp_path / "out.jsonl.part"
         wait_for(lambda: part.exists() and stub.counts()["requests"] > 150, 60)
         child.kill()
-        child.wait()
+        end(child, 10)
         wait_for(lambda: not cluster.workers("MapWorker"), 60)  # they end with the run
         assert not (tmp_path / "out.jsonl").exists()
         again = ended(start(*PMEM, *run, *spread(cluster), folder=tmp_path), seconds=120)
@@ -274,7 +281,7 @@ class TestRuns:
         self, cluster: Cluster, stub: Stub, tmp_path: Path
     ) -> None:
         (tmp_path / "people").write_bytes(people(60))
-        (tmp_path / "prices.toml").write_text("[stub]\ninput = 10\noutput = 30\ncached = 10\n")
+        (tmp_path / "prices.toml").write_text(PRICES)
         run = ["personas", "people", *asking(stub), "--prices", "prices.toml", "--max-tokens", "400", "-j", "4"]
         child = start(*PMEM, *run, "--max-cost", "1", "--no-cache", *spread(cluster), folder=tmp_path)
         ran = ended(child, seconds=120)
@@ -291,9 +298,8 @@ class TestRuns:
         written = gathering(child)
         wait_for(lambda: bool(written), 60)
         os.killpg(child.pid, signal.SIGINT)
-        assert child.wait(30) == 130 and child.stderr
-        assert b"".join(written).endswith(b"\n")
-        said = child.stderr.read().decode()
+        status, said = end(child, 60)
+        assert status == 130 and b"".join(written).endswith(b"\n")
         assert "pmem personas: interrupted: " in said and said.count("\n") == 1
         wait_for(lambda: not cluster.workers("MapWorker"), 60)
 
@@ -304,7 +310,7 @@ class TestRuns:
         assert child.stdout and child.stderr
         assert child.stdout.readline()
         child.stdout.close()
-        assert (child.wait(60), child.stderr.read()) == (0, b"")
+        assert end(child, 60) == (0, "")
 
     def test_results_come_while_input_goes_on(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
         """An endless pipe: nothing waits for its end."""
@@ -315,7 +321,7 @@ class TestRuns:
             child.stdin.write(b"Somebody with the number %d.\n" % number)
             wait_for(lambda number=number: len(written) == number, 60)  # type: ignore[misc]
         child.stdin.close()
-        assert child.wait(30) == 0
+        assert end(child, 60) == (0, "")
 
     def test_workers_that_always_die_end_the_run(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
         stub.restart(latency=60_000)
@@ -323,14 +329,16 @@ class TestRuns:
         assert child.stdin
         child.stdin.write(people(2))
         child.stdin.close()
-        until = time.monotonic() + 150
+        seen = 0
+        until = time.monotonic() + 400
         while child.poll() is None and time.monotonic() < until:
-            for pid in cluster.workers("MapWorker") if stub.counts()["requests"] else []:
-                os.kill(pid, signal.SIGKILL)
+            if (asked := stub.counts()["requests"]) > seen:  # both work again
+                seen = asked
+                for pid in cluster.workers("MapWorker"):
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.2)
-        assert child.poll() == 1 and child.stderr
-        last = child.stderr.read().decode().splitlines()[-1]
-        assert last.startswith("pmem: the cluster gave up: ")
+        status, said = end(child, 10)
+        assert status == 1 and said.splitlines()[-1].startswith("pmem: the cluster gave up: "), said
 
     def test_what_a_worker_cannot_do_is_one_line(self, cluster: Cluster, tmp_path: Path) -> None:
         for model, said in (("local:nowhere/model", "nowhere/model"), ("openai:m", "127.0.0.1:9")):
@@ -351,6 +359,16 @@ class TestRuns:
         assert ran.status == 2 and "not with --ray or --shard" in ran.err
 
 
+def end(child: "subprocess.Popen[bytes]", seconds: float) -> tuple[int, str]:
+    """Status and stderr of a child that ends by itself, whose stdout is read elsewhere."""
+    with child:
+        try:
+            assert child.stderr
+            return child.wait(seconds), child.stderr.read().decode()
+        finally:
+            child.kill()
+
+
 def gathering(child: "subprocess.Popen[bytes]") -> list[bytes]:
     """The lines that a child writes, as they come."""
     found: list[bytes] = []
@@ -358,8 +376,9 @@ def gathering(child: "subprocess.Popen[bytes]") -> list[bytes]:
     stdout = child.stdout
 
     def read() -> None:
-        for line in iter(stdout.readline, b""):
-            found.append(line)
+        with contextlib.suppress(ValueError):  # closed, since the child has ended
+            for line in iter(stdout.readline, b""):
+                found.append(line)
 
     threading.Thread(target=read, daemon=True).start()
     return found

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, redirect_stdout
@@ -44,7 +45,7 @@ class Cluster:
         self, source: AsyncIterator[list[Any]], before_waiting: Callable[[], None]
     ) -> AsyncGenerator[Outcome, None]:
         """What workers make of all items, in their order. PmemError: a worker's, or the cluster can't do it."""
-        with joined(self._address, self._workers, self._gpus):
+        with _plainly(), joined(self._address, self._workers, self._gpus):
             keeper = await self._keeper()
             feeding = asyncio.ensure_future(self._feed(source, keeper))
             try:
@@ -173,7 +174,7 @@ def _here() -> Any:
 
 @contextmanager
 def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
-    """Within, this process belongs to the cluster. PmemError: it isn't there, can't hold the workers, or failed."""
+    """Within, this process belongs to the cluster. PmemError: it isn't there, or can't hold the workers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # native code says things on stderr
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that goes on after the end starts no other cluster
@@ -190,13 +191,25 @@ def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
                     who = f"{counted(workers, 'worker')} need{'s' * (workers == 1)}"
                     raise PmemError(f"--ray: {who} {what}, and the cluster has {has:g}")
             yield
+    except BaseException:
+        threading.excepthook = lambda _fault: None  # of Ray Data's threads, which the end takes by surprise
+        raise
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Ray's own errors as one line."""
+    import ray
+
+    try:
+        yield
     except ray.exceptions.RayTaskError:
         raise  # a fault of pmem's own
     except ray.exceptions.RayError as fault:
         said = str(fault).strip().partition("\n")[0]
         raise PmemError(f"the cluster gave up: {said} The same command goes on from what the cache holds.") from None
-    finally:
-        ray.shutdown()
 
 
 def _connect(address: str, cpus: int) -> None:
