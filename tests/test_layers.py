@@ -16,7 +16,7 @@ LEVELS = (
     ("cli",),
     ("stages",),
     ("models",),
-    ("audit", "dataset", "evaluation", "formats", "report"),
+    ("audit", "cluster", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
     (
@@ -56,7 +56,7 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "models", "stages", "cli", "report", "backends"}
+CLICK = {"errors", "stream", "cluster", "models", "stages", "cli", "report", "backends"}
 
 
 def room_of(path: Path) -> str:

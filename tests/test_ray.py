@@ -206,6 +206,18 @@ class TestEveryStage:
 class TestRuns:
     pytestmark = real
 
+    @pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="needs the extra 'local'")
+    @pytest.mark.parametrize("scoring", ["likelihood", "reply"])
+    def test_models_in_the_workers_themselves(self, scoring: str, cluster: Cluster, tmp_path: Path) -> None:
+        from tests.tiny_models import saved
+
+        (tmp_path / "in.jsonl").write_bytes(asked(60))
+        run = ["eval", "in.jsonl", "--context", "none", "--scoring", scoring, "-m", f"local:{saved(tmp_path / 'tiny')}"]
+        run += ["-j", "1", "--max-tokens", "12", "--no-cache", "-q", "--usage", "usage.jsonl"]
+        here = ended(start(*PMEM, *run, folder=tmp_path), seconds=120)
+        there = ended(start(*PMEM, *run, *spread(cluster), folder=tmp_path), seconds=120)
+        assert len(here.records) == 60 and (there.out, there.err, there.status) == (here.out, "", 0)
+
     def test_rejects_notes_and_usage_are_those_of_one_process(
         self, cluster: Cluster, stub: Stub, tmp_path: Path
     ) -> None:

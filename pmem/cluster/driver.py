@@ -59,6 +59,7 @@ class Cluster:
                 self._deaths = await keeper.close.remote()
             finally:
                 feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
 
     def _note(self) -> str:
         """For the summary line."""
