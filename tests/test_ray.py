@@ -222,7 +222,8 @@ class TestRuns:
         self, cluster: Cluster, stub: Stub, tmp_path: Path
     ) -> None:
         found = []
-        torn = numbered("qa", 5) + b'{"type":"qa"\n' + lines([sample("persona")]) + numbered("qa", 40)
+        questions = asked(45).splitlines(keepends=True)  # different ones: a process asks equal ones once
+        torn = b"".join([*questions[:5], b'{"type":"qa"\n', lines([sample("persona")]), *questions[5:]])
         (tmp_path / "in.jsonl").write_bytes(torn)
         options = ["--context", "none", "--mode", "open", "--judge-model", "openai:judge", "--judge-base-url", stub.url]
         for place, more in (("here", []), ("there", spread(cluster))):
