@@ -39,9 +39,11 @@ case ${PMEM_SERVED_JOB-} in
   stop) scancel "$1"; exit ;;
 esac
 
-wait=()
+# shellcheck source=shell/slurm/waiting.sh
+source "$(dirname "${BASH_SOURCE[0]}")/waiting.sh"
+wait=
 if [ "${1-}" = --wait ]; then
-  wait=(--wait)
+  wait=1
   shift
 fi
 if [ $# -lt 2 ]; then
@@ -63,9 +65,4 @@ client=${client%%;*}
 PMEM_SERVED_JOB=stop submit --job-name="stop server" --dependency="afterany:$client" "${BASH_SOURCE[0]}" "$server" \
   > /dev/null
 echo "job $server serves, job $client asks; logs in $folder" >&2
-if [ ${#wait[@]} -gt 0 ]; then
-  until scontrol show job "$client" | grep -Eq 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY)'; do
-    sleep 2
-  done
-  scontrol show job "$client" | grep -q JobState=COMPLETED
-fi
+[ -z "$wait" ] || succeeded "$client"

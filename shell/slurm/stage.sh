@@ -47,9 +47,11 @@ case ${PMEM_SHARD_JOB-} in
   joining) join "$@"; exit ;;
 esac
 
-wait=()
+# shellcheck source=shell/slurm/waiting.sh
+source "$(dirname "${BASH_SOURCE[0]}")/waiting.sh"
+wait=
 if [ "${1-}" = --wait ]; then
-  wait=(--wait)
+  wait=1
   shift
 fi
 if [ $# -lt 4 ] || ! [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; then
@@ -80,5 +82,6 @@ array=$(PMEM_SHARD_JOB=shard sbatch --parsable --job-name="pmem $1" --array="$mi
   --output="$output.shards/%05a.log" "${options[@]}" "${BASH_SOURCE[0]}" "$output" "$shards" "$@")
 array=${array%%;*}
 echo "job $array makes shards $missing, logs in $output.shards" >&2
-PMEM_SHARD_JOB=joining sbatch "${wait[@]}" --job-name="pmem join" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
-  --output="$output.shards/join.log" "${BASH_SOURCE[0]}" "$output" "$shards"
+joining=$(PMEM_SHARD_JOB=joining sbatch --parsable --job-name="pmem join" --dependency="afterok:$array" \
+  --kill-on-invalid-dep=yes --output="$output.shards/join.log" "${BASH_SOURCE[0]}" "$output" "$shards")
+[ -z "$wait" ] || succeeded "${joining%%;*}"
