@@ -32,6 +32,14 @@ STORE = 512 << 20
 """Bytes of shared memory of a cluster that is started for the run."""
 
 
+for name, value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # native code says things on stderr
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that goes on after the end joins no other cluster
+}.items():
+    os.environ.setdefault(name, value)  # before Ray is imported
+
+
 class Cluster:
     """Makes the records of a run in workers on a Ray cluster."""
 
@@ -176,9 +184,6 @@ def _here() -> Any:
 @contextmanager
 def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
     """Within, this process belongs to the cluster. PmemError: it isn't there, or can't hold the workers."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # native code says things on stderr
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that goes on after the end starts no other cluster
     import ray
 
     try:
