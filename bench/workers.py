@@ -1,13 +1,14 @@
 """Two workers on a Ray cluster of this machine against one process: the same bytes, and how much faster.
 
-python bench/ray.py [--records N] [--latency MS] [--jobs N] [--local-records N] [--json FILE]
+python bench/workers.py [--records N] [--latency MS] [--jobs N] [--local-records N] [--json FILE]
 
 Asks a stub server that answers after so many milliseconds, whoever asks: with --jobs calls in flight for each process,
-the model is the limit. Then the same with a tiny local: model, whose options are ranked by likelihood. Times are those
-of the whole command, and from the first record written to the last: a cluster takes a while to start.
+the model is the limit. Then the same with a tiny local: model in each process, on one thread, one call at a time. Times
+are those of the whole command, and from the first record written to the last: a cluster takes a while to start.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,8 @@ class Run(NamedTuple):
 def timed(command: list[str], folder: Path) -> Run:
     """Run a command that writes records."""
     began = time.perf_counter()
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "none"}
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout and child.stderr
         out = child.stdout.readline()
         first = time.perf_counter() - began
@@ -89,7 +91,7 @@ def main() -> None:
             found["stub"] = compared("stub", [*ask, str(path), *server], folder)
         if options.local_records:
             path = samples.write(folder / "local.jsonl", samples.questions(options.local_records))
-            model = ["-m", f"local:{saved(folder / 'tiny')}", "--scoring", "likelihood"]
+            model = ["-m", f"local:{saved(folder / 'tiny')}", "-j", "1", "--max-tokens", "4"]
             found["local"] = compared("local", [*ask, str(path), *model], folder)
     write_json(options.json, found)
     sys.exit(0 if all(found[kind]["same_bytes"] for kind in ("stub", "local") if kind in found) else 1)
