@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pickle
+import socket
 import threading
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ from pmem.stream.progress import counted
 from pmem.stream.run import Run
 from pmem.stream.window import from_thread
 
-PARCELS = 8
+PARCELS = 16
 """Parcels in work at once in each worker: together twice as many records as calls in flight."""
 PARCEL_BYTES = 4 << 20
 """Of records as objects: parcels of large records hold fewer."""
@@ -28,6 +29,8 @@ AHEAD = 8
 record."""
 DEATHS = 3
 """How often a record may be in work when a worker dies before it counts as the reason."""
+PATIENCE = 10.0
+"""Seconds for the first connection to a cluster."""
 STORE = 512 << 20
 """Bytes of shared memory of a cluster that is started for the run."""
 
@@ -225,12 +228,15 @@ def _connect(address: str, cpus: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     if address != "local":
         try:
+            if address != "auto":  # Ray itself would try for minutes
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
             ray.init(address=address, **quiet)
             return
-        except ConnectionError:
+        except OSError as fault:  # or ConnectionError
             if address != "auto":
                 hint = "where it asks for a token, set RAY_AUTH_MODE=token"
-                raise PmemError(f"--ray: no Ray cluster answers at {address} ({hint})") from None
+                raise PmemError(f"--ray: no Ray cluster answers at {address}: {fault} ({hint})") from None
     ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
 
 
