@@ -2,25 +2,22 @@
 and what is said where Ray is missing."""
 
 import asyncio
-import contextlib
 import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 import pytest
 
 from pmem.cluster.keeper import Keeper
-from tests.command import PMEM, Ran, asking, ended, lines, people, pmem, question, sample, start, wait_for
+from tests.command import PMEM, Ran, asking, ended, lines, people, pmem, question, records, sample, start, wait_for
 from tests.stub import Stub
 
 HERE = importlib.util.find_spec("ray") is not None
@@ -249,7 +246,7 @@ class TestRuns:
         for name in ("", ".rejects"):
             assert (tmp_path / f"here{name}").read_bytes() == (tmp_path / f"there{name}").read_bytes()
         assert told(here) == told(there) and "votes disagree" in here.err
-        usage = [[orjson.loads(line) for line in (tmp_path / f"{place}.usage").open()] for place in ("here", "there")]
+        usage = [records((tmp_path / f"{place}.usage").read_bytes()) for place in ("here", "there")]
         for one, other in zip(*usage, strict=True):
             for name in ("calls", "invalid", "prompt_tokens", "completion_tokens", "role", "model"):
                 assert one[name] == other[name]
@@ -268,15 +265,14 @@ class TestRuns:
         run = ["eval", "in.jsonl", "--context", "none", *asking(stub), "-j", "32"]
         here = pmem(*run, "--no-cache", folder=tmp_path)
         stub.restart(latency=100)
-        child = start(*PMEM, *run, "--cache", "c.sqlite", *spread(cluster), folder=tmp_path)
-        written = gathering(child)
+        child = begun(*PMEM, *run, "--cache", "c.sqlite", *spread(cluster), folder=tmp_path)
+        written = (tmp_path / "written").read_bytes
         for done, victims in ((100, ("MapWorker",)), (700, ("MapWorker", "ReadParcels"))):
-            wait_for(lambda done=done: len(b"".join(written).splitlines()) > done, SLOW)  # type: ignore[misc]
+            wait_for(lambda done=done: written().count(b"\n") > done, SLOW)  # type: ignore[misc]
             for name in victims:
                 os.kill(cluster.workers(name)[0], signal.SIGKILL)
         status, said = end(child, SLOW)
-        assert status == 0
-        wait_for(lambda: b"".join(written) == here.out)
+        assert status == 0 and written() == here.out
         assert said.count("\n") == 1 and "2 workers died and began anew" in said
         counts = stub.counts()
         assert counts["distinct"] == 2000 and counts["repeats"] <= 2 * 32  # what was in flight when they died
@@ -318,14 +314,14 @@ class TestRuns:
     def test_ctrl_c_leaves_whole_lines(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
         stub.restart(latency=200)
         run = ["personas", *asking(stub), "--cache", "c.sqlite", "-j", "4", *spread(cluster)]
-        child = start(*PMEM, *run, folder=tmp_path, start_new_session=True)
+        child = begun(*PMEM, *run, folder=tmp_path, start_new_session=True)
+        written = (tmp_path / "written").read_bytes
         assert child.stdin
         child.stdin.write(people(500))
-        written = gathering(child)
-        wait_for(lambda: bool(written), SLOW)
+        wait_for(lambda: written() != b"", SLOW)
         os.killpg(child.pid, signal.SIGINT)
         status, said = end(child, SLOW)
-        assert status == 130 and b"".join(written).endswith(b"\n")
+        assert status == 130 and written().endswith(b"\n")
         assert "pmem personas: interrupted: " in said and said.count("\n") == 1
         wait_for(lambda: not cluster.workers("MapWorker"), SLOW)
 
@@ -340,12 +336,12 @@ class TestRuns:
 
     def test_results_come_while_input_goes_on(self, cluster: Cluster, stub: Stub, tmp_path: Path) -> None:
         """An endless pipe: nothing waits for its end."""
-        child = start(*PMEM, "personas", *asking(stub), "--no-cache", "-q", *spread(cluster), folder=tmp_path)
-        written = gathering(child)
+        child = begun(*PMEM, "personas", *asking(stub), "--no-cache", "-q", *spread(cluster), folder=tmp_path)
+        written = (tmp_path / "written").read_bytes
         assert child.stdin
         for number in range(1, 4):
             child.stdin.write(b"Somebody with the number %d.\n" % number)
-            wait_for(lambda number=number: len(written) == number, SLOW)  # type: ignore[misc]
+            wait_for(lambda number=number: written().count(b"\n") == number, SLOW)  # type: ignore[misc]
         child.stdin.close()
         assert end(child, SLOW) == (0, "")
 
@@ -386,26 +382,17 @@ class TestRuns:
         assert ran.status == 2 and "not with --ray or --shard" in ran.err
 
 
+def begun(*command: str, folder: Path, **more: bool) -> "subprocess.Popen[bytes]":
+    """A child whose stdout goes to the file `written`."""
+    with (folder / "written").open("wb") as file:
+        return start(*command, folder=folder, stdout=file, **more)
+
+
 def end(child: "subprocess.Popen[bytes]", seconds: float) -> tuple[int, str]:
-    """Status and stderr of a child that ends by itself, whose stdout is read elsewhere."""
+    """Status and stderr of a child."""
     with child:
         try:
             assert child.stderr
             return child.wait(seconds), child.stderr.read().decode()
         finally:
             child.kill()
-
-
-def gathering(child: "subprocess.Popen[bytes]") -> list[bytes]:
-    """The lines that a child writes, as they come."""
-    found: list[bytes] = []
-    assert child.stdout
-    stdout = child.stdout
-
-    def read() -> None:
-        with contextlib.suppress(ValueError):  # closed, since the child has ended
-            for line in iter(stdout.readline, b""):
-                found.append(line)
-
-    threading.Thread(target=read, daemon=True).start()
-    return found
