@@ -216,7 +216,7 @@ class TestRuns:
 
         (tmp_path / "in.jsonl").write_bytes(asked(60))
         run = ["eval", "in.jsonl", "--context", "none", "--scoring", scoring, "-m", f"local:{saved(tmp_path / 'tiny')}"]
-        run += ["-j", "1", "--max-tokens", "12", "--no-cache", "-q", "--usage", "usage.jsonl"]
+        run += ["--rank", "sum", "-j", "1", "--max-tokens", "12", "--no-cache", "-q", "--usage", "usage.jsonl"]
         # floating-point sums depend on the number of threads, of which a worker has one
         here = ended(start(*PMEM, *run, folder=tmp_path, env={"OMP_NUM_THREADS": "1"}), seconds=SLOW)
         there = ended(start(*PMEM, *run, *spread(cluster), folder=tmp_path), seconds=SLOW)
