@@ -22,7 +22,6 @@ _OPTIONS = (
     click.option("--shard", type=ShardType(), metavar="K/N", help="Make only the Kth of N parts of the input."),
     click.option(
         "--ray",
-        "address",
         is_flag=False,
         flag_value="auto",
         metavar="[HOST:PORT]",
@@ -49,13 +48,13 @@ def spread_options(function: Command) -> Command:
 
     @functools.wraps(function)
     def with_workers(
-        pipe: Pipe, shard: Shard | None, address: str | None, workers: int, gpus_per_worker: float, **rest: Any
+        pipe: Pipe, shard: Shard | None, ray: str | None, workers: int, gpus_per_worker: float, **rest: Any
     ) -> None:
         pipe.shard = shard
         if shard and any(map(may_block, pipe.files or ("-",))):
             raise click.UsageError("--shard reads its input twice: name files, not a pipe")
-        if address is not None:
-            pipe.elsewhere = _spread(pipe, address, workers, gpus_per_worker)
+        if ray is not None:
+            pipe.elsewhere = _spread(pipe, ray, workers, gpus_per_worker)
         elif workers > 1 or gpus_per_worker:
             raise click.UsageError("--workers and --gpus-per-worker are for --ray")
         function(pipe=pipe, **rest)

@@ -62,7 +62,7 @@ class Job(NamedTuple):
         return cls(
             ctx.command.callback.__module__,
             str(ctx.info_name),
-            {**given, **shared, "address": None, "workers": 1, "gpus_per_worker": 0, "quiet": True, "usage": None},
+            {**given, **shared, "ray": None, "workers": 1, "gpus_per_worker": 0, "quiet": True, "usage": None},
             os.getcwd(),
             pmem.__version__,
             cache,
