@@ -14,6 +14,8 @@ records were rejected; 4 not done yet: some records were left for later; 5 an au
 130 interrupted.
 """
 
+from typing import Any
+
 import click
 
 STOPPED = 1
@@ -68,9 +70,17 @@ class RecordError(Exception):
         self.pointer = pointer
         self.call = call
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, since records may be made in other processes: what a reject says of it, under its general class."""
+        return _again, (self.message, self.reason, self.pointer, self.call)
+
     def __str__(self) -> str:
         """The message, with the place inside the record before it where there is one."""
         return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
+
+def _again(message: str, reason: str, pointer: str | None, call: str | None) -> RecordError:
+    return RecordError(message, reason=reason, pointer=pointer, call=call)
 
 
 class Deferred(Exception):

@@ -71,7 +71,7 @@ step personas personas "$lines" --limit "$n" "${writer[@]}" --dropped "$out/drop
   ${PREFERENCES:+--preferences "$PREFERENCES"}
 step conversations converse "$out/personas.jsonl" "${writer[@]}" ${IMAGES:+--images "$IMAGES"} \
   --implicitness "$implicitness" --judge-model "$judge" ${server:+--judge-base-url "$server"}
-# shellcheck disable=SC2086 - windows are words
+# shellcheck disable=SC2086,SC2046 # windows are words, each an option
 step histories assemble "$out/conversations.jsonl" --seed "$seed" $(printf -- '--window %s ' $windows) \
   ${FILLER:+--filler "$FILLER"}
 
@@ -79,7 +79,7 @@ judged=()
 for ((round = 0; round < attempts; round++)); do
   again=() asked=("$out/histories.jsonl")
   if [ $round -gt 0 ]; then # what fell, and what could not be asked the last time
-    again=(--attempt $round --only "$out/owed-$((round - 1)).jsonl")
+    again=(--attempt "$round" --only "$out/owed-$((round - 1)).jsonl")
     asked+=("$out/rejected-questions-$((round - 1)).jsonl")
   fi
   step "questions-$round" qa "${asked[@]}" "${writer[@]}" ${again[@]+"${again[@]}"}

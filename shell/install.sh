@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: install_pmem DIR EXTRAS makes a virtual environment DIR with pmem[EXTRAS], editable.
 #
 # PYTHON                 the Python to use (3.11 or newer); else the newest python3 found

@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("models", "shown"),
     ("train",),
-    ("audit", "dataset", "evaluation", "formats", "report"),
+    ("audit", "cluster", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
     ("backends", "prompts", "stream", "lists"),
     (
@@ -59,7 +59,7 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "models", "shown", "training", "stages", "cli", "report", "backends"}
+CLICK = {"errors", "stream", "cluster", "models", "shown", "training", "stages", "cli", "report", "backends"}
 
 
 def room_of(path: Path) -> str:

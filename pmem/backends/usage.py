@@ -70,6 +70,20 @@ class Tally:
         self.untold += not any(usage)
         self.usage = Usage(*map(int.__add__, self.usage, usage))
 
+    def counts(self) -> list[float]:
+        """All its counts, for `join`."""
+        own = [self.calls, self.hits, self.retries, self.failed, self.abandoned, self.invalid, self.untold]
+        return [*own, self.seconds, *self.usage]
+
+    def join(self, counts: list[float]) -> None:
+        """Add what another process counted of the same model in the same role."""
+        calls, hits, retries, failed, abandoned, invalid, untold = map(int, counts[:7])
+        self.calls, self.hits, self.retries = self.calls + calls, self.hits + hits, self.retries + retries
+        self.failed, self.abandoned = self.failed + failed, self.abandoned + abandoned
+        self.invalid, self.untold = self.invalid + invalid, self.untold + untold
+        self.seconds += counts[7]
+        self.usage = Usage(*(mine + int(more) for mine, more in zip(self.usage, counts[8:], strict=True)))
+
     @property
     def cost(self) -> float | None:
         """US dollars so far; None if the price isn't known, or the server didn't tell the tokens of each reply."""

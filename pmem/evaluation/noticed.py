@@ -1,7 +1,7 @@
 """What a run notices beside its results: histories that come up again and again, votes that disagree."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmem.evaluation.question import history_of
 from pmem.evaluation.takes import Take
@@ -9,6 +9,22 @@ from pmem.reward.open_ended import disputed
 
 SHARED = ("full", "memory")
 """Contexts that all questions on a history have in common."""
+
+
+class Noted(NamedTuple):
+    """Of one question: histories that its prompts begin with, themselves or their memories; results that were voted on,
+    and those where votes disagree."""
+
+    histories: list[str]
+    judged: int
+    disputed: int
+
+
+def noted(takes: Iterable[Take], results: list[dict[str, Any]]) -> Noted:
+    """What there is to notice about a question's results."""
+    histories = [history_of(take.qa, take.window) for take in takes if take.context in SHARED and take.window]
+    judged = [record["votes"] for record in results if record["votes"]]
+    return Noted(histories, len(judged), sum(map(disputed, judged)))
 
 
 class Noticed:
@@ -20,19 +36,15 @@ class Noticed:
         self._returns = 0
         self._judged = self._disputed = 0
 
-    def histories(self, takes: Iterable[Take]) -> None:
-        """What is asked next, as far as its prompts begin with a history or its memory."""
-        for take in takes:
-            if take.context in SHARED and take.window and (own_id := history_of(take.qa, take.window)) != self._latest:
+    def add(self, noted: Noted) -> None:
+        """The next question has been answered."""
+        self._judged += noted.judged
+        self._disputed += noted.disputed
+        for own_id in noted.histories:
+            if own_id != self._latest:
                 self._returns += own_id in self._seen
                 self._seen.add(own_id)
                 self._latest = own_id
-
-    def results(self, records: list[dict[str, Any]]) -> None:
-        """Results have been made."""
-        judged = [record["votes"] for record in records if record["votes"]]
-        self._judged += len(judged)
-        self._disputed += sum(map(disputed, judged))
 
     def order(self) -> str:
         """A warning, if questions on one history did not follow each other."""

@@ -32,7 +32,8 @@ class Opener:
         from pmem.backends.usage import Budget
 
         self._pipe, self._seed, self._settings = pipe, seed, settings
-        self._budget = Budget(settings["max_cost"]) if settings["max_cost"] else None
+        budget = pipe.shared_budget or (lambda: Budget(settings["max_cost"]))
+        self._budget = budget() if settings["max_cost"] else None
         self.plans: list[Plan] = []
         batched = any(settings[name] for name in ("batch", "batch_out", "batch_in")) and not settings["plan"]
         if settings["plan"] and (settings["batch_out"] or settings["batch_in"]):
@@ -53,7 +54,9 @@ class Opener:
             raise click.UsageError(f"--thinking and --no-thinking are not for {name}, which has no such switch")
         cached = backend.cacheable and not given["no_cache"]
         file = Path(given["cache"]) if given["cache"] else default_path()
-        cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
+        cache = None
+        if cached and (file.exists() or not given["plan"]):
+            cache = self._pipe.shared_cache() if self._pipe.shared_cache else Cache(file)
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
         price = self._price(name, backend)
         if self._ways and cache and name.startswith(_REMOTE):

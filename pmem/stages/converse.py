@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.dataset.conversations import Album, Setup, conversations
 from pmem.dataset.implicitness import Judging
 from pmem.models import model_options
@@ -17,6 +18,7 @@ from pmem.stream.pipe import Pipe
 
 @click.command(epilog="Example: pmem converse personas.jsonl -m openai:gpt-5 -o conversations.jsonl")
 @stream_options()
+@spread_options
 @model_options(judge=True)
 @seed_option
 @click.option("--implicitness", type=click.IntRange(min=0), default=0, show_default=True, metavar="VOTES",

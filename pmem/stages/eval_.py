@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.evaluation.asking import Setup, results
 from pmem.evaluation.mistakes import sorted_out
-from pmem.evaluation.noticed import Noticed
+from pmem.evaluation.noticed import Noticed, noted
 from pmem.evaluation.remembering import Remembering
 from pmem.evaluation.takes import ALL, Plan, by_history, takes
 from pmem.models import model_options
@@ -30,6 +31,7 @@ from pmem.stream.source import records
 @click.option("--errors", is_flag=True, help="Read results instead, and have the judge say what kind of mistake each "
               "wrong answer makes (needs --questions).")  # fmt: skip
 @click.option("--questions", type=INPUT, help="--errors: the questions that were asked.")
+@spread_options
 @model_options(judges=True, optional=True)
 @seed_option
 @click.option("--mode", type=click.Choice(["mcq", "open"]), default="mcq", show_default=True, help="Kind of question.")
@@ -97,14 +99,15 @@ def command(
     noticed = Noticed()
     pipe.closing = noticed.order
     pipe.notes.append(noticed.disputes)
+    pipe.noted = noticed.add
 
     async def make(qa: dict[str, Any], items: list[str] | None) -> Made:
-        noticed.histories(takes(qa, items, plan))
         made = await results(qa, items, setup)
-        noticed.results(made.records)
-        return made
+        return made._replace(noted=noted(takes(qa, items, plan), made.records))
 
     several = len(plan.windows) > 1 or ALL in plan.windows
+    if several and pipe.shard:
+        raise click.UsageError("--shard counts questions: with it, one --window at a time")
     pipe.run(make, reads="qa", writes="result", arrange=by_history(plan) if several else None)
 
 

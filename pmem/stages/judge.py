@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.dataset.votes import NEEDS, Setup, judged
 from pmem.dataset.wording import LONGEST, SHORTEST
 from pmem.errors import RecordError
@@ -34,6 +35,7 @@ class _Amount(click.ParamType[float]):
 
 @click.command(epilog="Example: pmem judge questions.jsonl -m openai:gpt-5 --votes 5 | pmem filter")
 @stream_options()
+@spread_options
 @model_options()
 @seed_option
 @click.option("--votes", type=click.IntRange(min=1), default=3, show_default=True, help="Votes for each check.")
@@ -67,6 +69,8 @@ def command(
     """
     if calibration and not calibrate:
         raise click.UsageError("--calibration is for what --calibrate finds")
+    if calibrate and (pipe.elsewhere or pipe.shard):
+        raise click.UsageError("--calibrate counts over all questions in one process: not with --ray or --shard")
     setup = Setup(model, prompts, votes, longest, shortest)
     tried = _calibration(calibrate, setup, seed) if calibrate else None
 

@@ -11,11 +11,12 @@ import click
 
 from pmem import tokens
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.errors import RecordError
 from pmem.memory.files import file_name, save
 from pmem.memory.loop import MOST, Form, unbroken
 from pmem.memory.memories import CHUNK, Remembered, Setup, memories
-from pmem.memory.previous import Previous, previous
+from pmem.memory.previous import Previous, PreviousFile, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.stream.made import Made, as_line
@@ -37,6 +38,7 @@ LATER = 1 << 60
     "-m openai:gpt-5 --previous memories --format md"
 )
 @stream_options(drops=True)
+@spread_options
 @model_options()
 @seed_option
 @click.option("--format", "shape", type=click.Choice(["jsonl", "md", "prompt"]), default="jsonl", show_default=True,
@@ -90,6 +92,10 @@ def command(
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):
         raise click.UsageError(f"--previous: no file or folder '{before}'")  # where it is the output: the first night
     past = previous(Path(before)) if before else None
+    if pipe.shard and isinstance(past, PreviousFile):
+        raise click.UsageError("--previous FILE carries over who has no new memory: not with --shard (a folder can)")
+    if pipe.elsewhere and (folder or past) and window is None:
+        raise click.UsageError("--ray with pages or --previous needs --window: of each user, one history is read")
     dump = _Dump(pipe, model, setup, past, folder, trace, window)
     pipe.most_bytes = IN_WORK
     shapes: dict[str, Callable[[Record], bytes]]
@@ -97,6 +103,7 @@ def command(
     pipe.shape = shapes[shape]
     if not pipe.plan:
         pipe.notes.append(dump.note)
+    pipe.noted = dump.noted
     if dump.previous:
         pipe.attached.append(dump.previous)
         pipe.epilogue = dump.carried_over
@@ -138,16 +145,22 @@ class _Dump:
             return unbroken(reply.text, cut=reply.finish == "length")
 
         found: list[Record] = []
+        counts: Counter[str] = Counter()
         async for one in memories(history, before, ask, self._setup):
-            self._count(one)
+            counts.update(_counted(one))
             found = [*found, one.record] if self._trace else [one.record]
         for record in found:
             record["chunks"] = found[-1]["chunk"]
         if found and self._folder and not self._pipe.plan:
             save(found[-1], self._folder)
-        if found and self.previous:
+        return Made(found, noted=(user_id if found else None, counts))
+
+    def noted(self, of_user: tuple[str | None, Counter[str]]) -> None:
+        """A user's new memory is in the output; how it came about."""
+        user_id, counts = of_user
+        self._counts.update(counts)
+        if user_id is not None and self.previous:
             self.previous.written(user_id)
-        return Made(found)
 
     def _only_one(self, history: Record) -> None:
         """RecordError at a user's second history: they have one page, and one memory to go on with, so that what was
@@ -169,16 +182,6 @@ class _Dump:
                 save(record, self._folder)
             yield record
 
-    def _count(self, one: Remembered) -> None:
-        counts = self._counts
-        counts["edited"] += one.record["edited"]
-        if one.step:
-            counts["chunks"] += 1
-            counts["trimmed"] += one.step.trimmed
-            counts["private"] += one.step.private
-            counts["forgotten"] += one.step.forgotten
-        counts["known"] += one.known
-
     def note(self) -> str:
         """For the summary line."""
         counts = self._counts
@@ -195,6 +198,15 @@ class _Dump:
         """The path of a memory's page, as a line."""
         assert self._folder
         return f"{self._folder / file_name(memory['user_id'])}.md\n".encode()
+
+
+def _counted(one: Remembered) -> Counter[str]:
+    """What was noteworthy about one step."""
+    counts = Counter({"edited": int(one.record["edited"]), "known": one.known})
+    if one.step:
+        step = one.step
+        counts += Counter(chunks=1, trimmed=step.trimmed, private=step.private, forgotten=step.forgotten)
+    return counts
 
 
 def _block(prompts: Prompts, memory: Record) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.dataset.people import persona, seed_lines
 from pmem.dataset.preferences import KINDS, Setup
 from pmem.errors import PmemError
@@ -18,6 +19,7 @@ from pmem.stream.pipe import Pipe
 
 @click.command(epilog="Example: pmem personas persona.jsonl --limit 10 -m openai:gpt-5 -o personas.jsonl")
 @stream_options(drops=True)
+@spread_options
 @model_options()
 @seed_option
 @click.option(

@@ -3,6 +3,7 @@
 import click
 
 from pmem.backends.model import Model
+from pmem.cluster.options import spread_options
 from pmem.dataset.questions import Setup, questions
 from pmem.models import model_options
 from pmem.prompts import Prompts
@@ -14,6 +15,7 @@ from pmem.stream.source import records
 
 @click.command(epilog="Example: pmem qa histories.jsonl -m openai:gpt-5 -o questions.jsonl")
 @stream_options()
+@spread_options
 @model_options()
 @seed_option
 @click.option("--attempt", type=click.IntRange(min=0), default=0, show_default=True,

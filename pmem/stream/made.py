@@ -22,12 +22,14 @@ class Failure(NamedTuple):
 class Made(NamedTuple):
     """What a stage makes of one record or group: records, parts that failed, and parts left out on purpose.
 
-    dropped: (record that explains itself, reason) pairs for --dropped.
+    dropped: (record that explains itself, reason) pairs for --dropped. noted: what the run is to know of it beside
+    (`Run.noted`), as plain data: records may be made in other processes.
     """
 
     records: list[Record]
     failures: list[Failure] = []  # noqa: RUF012 - never written to
     dropped: list[tuple[Record, str]] = []  # noqa: RUF012
+    noted: Any = None
 
 
 Rejected = tuple[Entry, RecordError, list[str] | None]  # what, why, which of its items (None: all)
@@ -37,7 +39,7 @@ class Outcome(NamedTuple):
     """What goes out for one input, ready to be written; of the input itself, only what has to be rejected is kept.
 
     lines: whole lines of `number` records; dropped: as in Made; rejected: what, why, which items;
-    later: nothing yet, since a call has been put off.
+    later: nothing yet, since a call has been put off; noted: as in Made.
     """
 
     lines: bytes = b""
@@ -45,6 +47,7 @@ class Outcome(NamedTuple):
     dropped: list[tuple[Record, str]] = []  # noqa: RUF012
     rejected: list[Rejected] = []  # noqa: RUF012
     later: bool = False
+    noted: Any = None
 
     def weight(self) -> int:
         """About how many bytes it takes."""
@@ -55,10 +58,14 @@ OBJECTS = 3
 """How much more memory a parsed record takes than its line."""
 
 
+def entries_of(item: Any) -> list[Entry]:
+    """The entries of an item: of a group, or of a line, which may be torn."""
+    return item if isinstance(item, list) else [item.entry if isinstance(item, Torn) else item]
+
+
 def bytes_of(item: Any) -> int:
     """About how many bytes an entry or a group of entries takes while it is in work."""
-    entries = item if isinstance(item, list) else [item.entry if isinstance(item, Torn) else item]
-    return OBJECTS * sum(len(entry.line) for entry in entries)
+    return OBJECTS * sum(len(entry.line) for entry in entries_of(item))
 
 
 def as_line(record: Record) -> bytes:
@@ -84,7 +91,7 @@ def outcome(
     lines = b"".join([shape(record) for record in made.records])
     failed = [failure.item for failure in made.failures]
     rejected: list[Rejected] = [(entry, made.failures[0].fault, failed) for entry in entries] if failed else []
-    return Outcome(lines, len(made.records), made.dropped, rejected)
+    return Outcome(lines, len(made.records), made.dropped, rejected, noted=made.noted)
 
 
 class Group(NamedTuple):

@@ -146,7 +146,7 @@ def stream_options(
             if not files and stdin_is_terminal():
                 raise click.UsageError("no input: name a FILE, or pipe records in", ctx)
             keep_apart(ctx)
-            pipe = Pipe(
+            pipe = (ctx.obj or Pipe)(  # a worker's command has a pipe of another kind
                 stage=_title(ctx),
                 files=files,
                 output=output,

@@ -1,7 +1,7 @@
 """The pipe of a command: the ways in which records go through it."""
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import nullcontext
 from operator import itemgetter
 from typing import Any, TypeGuard
@@ -12,9 +12,10 @@ from pmem import check
 from pmem.errors import Deferred, PmemError, RecordError
 from pmem.stream.folder import Folder
 from pmem.stream.interrupts import in_loop, two_at_most, unbroken
-from pmem.stream.made import Group, Made, Outcome, bytes_of, grouped, outcome
+from pmem.stream.made import Group, Made, Outcome, bytes_of, entries_of, grouped, outcome
 from pmem.stream.progress import counted
 from pmem.stream.run import NEWLINE, Run
+from pmem.stream.shard import Shard, of_shard
 from pmem.stream.sink import Sink, Spool
 from pmem.stream.source import Entry, Record, Torn
 
@@ -333,21 +334,15 @@ class Pipe(Run):
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         try:
-            in_loop(lambda: self._pump(arrange, make, writes))
+            in_loop(lambda: self._pump(arrange, self._attempting(make, writes)))
             self._finish()
         except BaseException as fault:
             self._stopped(fault)
 
-    async def _pump(
-        self,
-        arrange: Arrange,
-        make: Callable[[Any], Awaitable[Record | Made]],
-        writes: str,
-    ) -> None:
-        from contextlib import aclosing
-
-        from pmem.stream.window import directly, from_thread, in_order
-
+    def _attempting(
+        self, make: Callable[[Any], Awaitable[Record | Made]], writes: str
+    ) -> Callable[[Any], Coroutine[Any, Any, Outcome]]:
+        """What makes an outcome of an item: of an entry, of a torn line, or of a group of entries."""
         valid = check.validator(writes)
 
         async def attempt(item: Any) -> Outcome:
@@ -361,19 +356,41 @@ class Pipe(Run):
             except Deferred:
                 return Outcome(later=True)
             except RecordError as fault:
-                refused = [entry.entry if isinstance(entry, Torn) else entry for entry in entries]
-                return Outcome(rejected=[(entry, fault, None) for entry in refused])
+                return Outcome(rejected=[(entry, fault, None) for entry in entries_of(item)])
 
-        source = (from_thread if self.chunks.blocking else directly)(self._entries())
-        window = in_order(
-            arrange(source),
-            attempt,
-            2 * self.jobs * self.ahead,
-            self.out.flush,
-            weigh=bytes_of,
-            weigh_result=Outcome.weight,
-            most_bytes=self.most_bytes,
-        )
+        return attempt
+
+    async def _of_shard(self, items: AsyncIterator[list[Any]], shard: Shard) -> AsyncIterator[list[Any]]:
+        """The items of a shard, among all records of the input; others count as if they weren't there."""
+        total = sum(1 for _, _, lines in self._batches() for line in lines if line and not line.isspace())
+        async for kept, left_out in of_shard(items, shard, total):
+            self.counts["in"] -= left_out
+            yield kept
+
+    async def _pump(
+        self,
+        arrange: Arrange,
+        attempt: Callable[[Any], Coroutine[Any, Any, Outcome]],
+    ) -> None:
+        from contextlib import aclosing
+
+        from pmem.stream.window import directly, from_thread, in_order
+
+        items = arrange((from_thread if self.chunks.blocking else directly)(self._entries()))
+        if self.shard:
+            items = self._of_shard(items, self.shard)
+        if self.elsewhere and not self.plan:
+            window = self.elsewhere.outcomes(items, self.out.flush)
+        else:
+            window = in_order(
+                items,
+                attempt,
+                2 * self.jobs * self.ahead,
+                self.out.flush,
+                weigh=bytes_of,
+                weigh_result=Outcome.weight,
+                most_bytes=self.most_bytes,
+            )
         with two_at_most():
             try:
                 async with aclosing(window) as done:

@@ -1,8 +1,8 @@
 """One command's run: its input as checked entries, its outputs, what is rejected or dropped, and how it ends."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
@@ -12,6 +12,7 @@ from pmem.errors import InputError, PmemError, RecordError
 from pmem.stream.folder import Folder
 from pmem.stream.made import Outcome, as_line
 from pmem.stream.progress import Progress, seconds
+from pmem.stream.shard import Shard
 from pmem.stream.sink import Sink, Unwritten
 from pmem.stream.source import Chunks, Entry, Reader, Record, Torn
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
         async def close(self) -> None: ...
 
+    class Elsewhere(Protocol):
+        """Other processes that make what this one reads and writes."""
+
+        def outcomes(
+            self, source: AsyncIterator[list[Any]], before_waiting: Callable[[], None]
+        ) -> AsyncGenerator[Outcome, None]:
+            """What is made of all items, in their order; as `in_order` yields it."""
+            ...
+
 
 class Run:
     """What all of a pipe's ways have in common: `_start`, entries, `_write`, and `_finish` or `_stopped`.
@@ -39,7 +49,9 @@ class Run:
     is set, nothing is written but what it says at the end, of a run without calls; folder: in the place of the output,
     where a command makes files; others: outputs beside it; shape: how `run` writes a record;
     epilogue: what it writes after the last; most_bytes: of records in work, where they are large and stay long;
-    exhausted: whether all input has been read; ahead: times as many records in work as usual.
+    exhausted: whether all input has been read; ahead: times as many records in work as usual; shard: the part of it to
+    make, if not all; elsewhere: where records are made, if not in this process; shared_cache, shared_budget: give what
+    other processes of the same run share; noted: takes what a stage noted of each record, in the order of the output.
     """
 
     def __init__(
@@ -72,6 +84,11 @@ class Run:
         self.epilogue: Callable[[], Iterable[Record]] = tuple
         self.most_bytes: int | None = None
         self.exhausted = False
+        self.shard: Shard | None = None
+        self.elsewhere: Elsewhere | None = None
+        self.shared_cache: Callable[[], Any] | None = None
+        self.shared_budget: Callable[[], Any] | None = None
+        self.noted: Callable[[Any], None] = lambda _noted: None
         self.batch_out: str | None = None
         self.folder: Folder | None = None
         self.others: list[Sink] = []
@@ -129,6 +146,8 @@ class Run:
         for entry, fault, items in result.rejected:
             self._reject(entry, fault, items)
         self.later += result.later
+        if result.noted is not None:
+            self.noted(result.noted)
         self.bar.advance()
 
     def _reject(self, entry: Entry, fault: RecordError, items: list[str] | None = None) -> None:

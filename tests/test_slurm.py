@@ -1,0 +1,139 @@
+"""The batch scripts: checked by shellcheck, and really run by a Slurm (`bash shell/test.sh slurm`)."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import slurm
+from tests.command import Ran, asking, ended, environment, lines, people, pmem, sample, start, wait_for
+from tests.stub import Stub
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "shell" / "slurm"
+real = [pytest.mark.slurm, pytest.mark.skipif(not slurm.HERE, reason="needs root, slurmctld, slurmd and munge")]
+with_ray = [*real, pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the extra 'ray'")]
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
+def test_scripts_pass_shellcheck() -> None:
+    scripts = sorted((ROOT / "shell").rglob("*.sh"))
+    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert len(scripts) >= 7 and done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", ["stage.sh", "served.sh", "ray.sh"])
+def test_without_arguments_they_say_how_to_use_them(tmp_path: Path, script: str) -> None:
+    done = ended(start("bash", SCRIPTS / script, folder=tmp_path))
+    assert done.status == 2 and script in done.err and "set -euo" not in done.err
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Slurm's slurm.conf."""
+    with slurm.running(tmp_path_factory.mktemp("slurm")) as path:
+        yield str(path)
+
+
+def submitted(script: str, *arguments: str | Path, folder: Path, conf: str, **env: str) -> Ran:
+    """A script run until its jobs have ended. As long as there is a file `broken`, the third shard's task fails."""
+    given = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), **env}
+    bin = folder / "bin"
+    bin.mkdir(exist_ok=True)
+    broken = '[ "${SLURM_ARRAY_TASK_ID-}" = 3 ] && [ -e broken ] && exit 1'
+    (bin / "pmem").write_text(f'#!/bin/sh\n{broken}\nexec {sys.executable} -m pmem "$@"\n')
+    (bin / "pmem").chmod(0o755)
+    given["PATH"] = f"{bin}:{environment(folder)['PATH']}"
+    return ended(start("bash", SCRIPTS / script, "--wait", *arguments, folder=folder, env=given), seconds=120)
+
+
+class TestStage:
+    pytestmark = real
+
+    def test_shards_join_to_the_bytes_of_one_run(self, tmp_path: Path, conf: str, stub: Stub) -> None:
+        """With groups: qa takes all histories of a persona together. And with rejects."""
+        made = [{**sample("history"), "id": f"h-{n:016x}", "persona_id": f"p-{n // 4:016x}"} for n in range(30)]
+        torn = lines(made[:10]) + b'{"type":"history"\n' + lines(made[10:])
+        (tmp_path / "in.jsonl").write_bytes(torn)
+        stub.restart(reply=ROOT / "tests" / "stub_author.py")
+        run = ["qa", "in.jsonl", *asking(stub)]
+        whole = pmem(*run, "--no-cache", "--rejects", "whole.rejects", folder=tmp_path)
+        ran = submitted("stage.sh", "3", "out.jsonl", *run, folder=tmp_path, conf=conf)
+        assert (ran.status, whole.status) == (0, 3), ran.err
+        assert (tmp_path / "out.jsonl").read_bytes() == whole.out
+        assert (tmp_path / "out.jsonl.rejects.jsonl").read_bytes() == (tmp_path / "whole.rejects").read_bytes()
+
+    def test_only_what_failed_is_made_again(self, tmp_path: Path, conf: str, stub: Stub) -> None:
+        (tmp_path / "people").write_bytes(people(12) + people(3))
+        whole = pmem("personas", "people", *asking(stub), "--no-cache", "--dropped", "d", folder=tmp_path)
+        run = ["4", "out.jsonl", "personas", "people", *asking(stub), "--dropped", "%s.dropped.jsonl"]
+        stub.restart()
+        (tmp_path / "broken").touch()  # see `submitted`
+        first = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
+        shards = tmp_path / "out.jsonl.shards"
+        assert first.status != 0 and not (tmp_path / "out.jsonl").exists()
+        made = {path.name: path.stat().st_mtime_ns for path in shards.glob("0000[0-9].jsonl")}
+        assert sorted(made) == ["00001.jsonl", "00002.jsonl", "00004.jsonl"]
+        (tmp_path / "broken").unlink()
+        again = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
+        assert again.status == 0, again.err
+        assert (tmp_path / "out.jsonl").read_bytes() == whole.out
+        assert (tmp_path / "out.jsonl.dropped.jsonl").read_bytes() == (tmp_path / "d").read_bytes()
+        assert all((shards / name).stat().st_mtime_ns == before for name, before in made.items())
+        third = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
+        assert (third.status, third.out) == (0, b"all shards are made: joined\n")
+        other = submitted("stage.sh", "5", *run[1:], folder=tmp_path, conf=conf)
+        assert other.status == 1 and "holds 4 shards of: pmem personas people" in other.err
+
+
+class TestServed:
+    pytestmark = real
+
+    @pytest.mark.parametrize("serves", [True, False])
+    def test_the_client_waits_for_the_server_which_ends_with_it(
+        self, tmp_path: Path, conf: str, stub: Stub, serves: bool
+    ) -> None:
+        (tmp_path / "people").write_bytes(people(5))
+        whole = pmem("personas", "people", *asking(stub), "--no-cache", folder=tmp_path)
+        server = f'sleep 3; {sys.executable} -m tests.stub --port "$PORT"' if serves else "exit 1"
+        run = ["pmem", "personas", "people", "-m", "openai:stub", "-o", "out.jsonl"]
+        ran = submitted("served.sh", server, *run, folder=tmp_path, conf=conf)
+        said = "".join(path.read_text() for path in (tmp_path / "served").glob("*.log"))
+        assert ran.status == (0 if serves else 1), said
+        assert (tmp_path / "out.jsonl").read_bytes() == whole.out if serves else "has ended" in said
+        env = {**os.environ, "SLURM_CONF": conf}
+        squeue = ["squeue", "-h"]
+        wait_for(lambda: subprocess.run(squeue, env=env, capture_output=True).stdout == b"", 30)
+
+
+class TestRay:
+    pytestmark = with_ray
+
+    def test_workers_on_all_nodes_of_a_job(self, tmp_path: Path, conf: str, stub: Stub) -> None:
+        """Five workers, four of which a node can hold."""
+        (tmp_path / "people").write_bytes(people(40))
+        whole = pmem("personas", "people", *asking(stub), "--no-cache", folder=tmp_path)
+        (tmp_path / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
+        (tmp_path / "pmem").chmod(0o755)
+        run = [
+            "./pmem",
+            "personas",
+            "people",
+            *asking(stub),
+            "--no-cache",
+            "--ray",
+            "--workers",
+            "5",
+            "-o",
+            "out.jsonl",
+        ]
+        sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh"]
+        env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT)}
+        ran = ended(start(*sbatch, *run, folder=tmp_path, env=env), seconds=240)
+        assert ran.status == 0, (tmp_path / "log").read_text()
+        assert (tmp_path / "out.jsonl").read_bytes() == whole.out
