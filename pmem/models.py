@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pmem.backends.opening import KINDS, REMOTE, Judging, backend_of
 from pmem.stream.options import OUTPUT, Command, bundle
 from pmem.stream.pipe import Pipe
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from pmem.backends.plan import Plan
     from pmem.backends.usage import Tally
 
-_KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
-_MODEL_HELP = f"{_KINDS}; openai: is any compatible server."
+_MODEL_HELP = f"{KINDS}; openai: is any compatible server."
 
 
 class Finite(click.FloatRange):
@@ -35,7 +35,6 @@ class Finite(click.FloatRange):
 
 POSITIVE = Finite(min=0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
-_REMOTE = ("openai:", "azure:")
 _RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
 _OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
@@ -114,7 +113,8 @@ def model_options(
 
     With judge=True also a `judge`: the judging model, or None; with judges=True `judges`: any number of them.
     optional: the command does without a model in some uses; then `model` is None where none was named.
-    trained: `model` is the name only, since it is not asked but trained; `sampling` holds the settings that go for it.
+    trained: `model` is the name only, since it is not asked but trained; `sampling` holds the settings that go for it,
+    `judging` what opens the judges elsewhere.
     Goes below `stream_options` and above the command's own options; the command also takes `seed`.
     """
 
@@ -130,6 +130,7 @@ def model_options(
             opener = _Opener(pipe, seed, **settings)
             if trained:
                 given["model"], given["sampling"] = model, {name: settings[name] for name in (*_OF_THE_MODEL, "dtype")}
+                given["judging"] = opener.judging(judging["judge_model"], judging["judge_base_url"])
                 opener.refuse_for_training()
             else:
                 given["model"] = opener.model(model, "model", settings["base_url"]) if model else None
@@ -200,7 +201,7 @@ class _Opener:
         cache = Cache(file) if cached and (file.exists() or not given["plan"]) else None
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
         price = self._price(name, backend)
-        if self._ways and cache and name.startswith(_REMOTE):
+        if self._ways and cache and name.startswith(REMOTE):
             backend, limits = self._ways.around(name, backend, cache, limits)
         sampling = {key: given[key] if role == "model" else None for key in _OF_THE_MODEL}
         tally = Tally(name, role, price)
@@ -232,6 +233,11 @@ class _Opener:
         sizes = Sizes(exact=kind == "azure" or getattr(real, "hosted", False))
         backend = PlanningBackend(real, tally.name, sizes, cacheable=cacheable, cache=cache)
         return backend, PlannedCalls(plan, backend)
+
+    def judging(self, names: Iterable[str], urls: tuple[str, ...]) -> Judging:
+        """What opens the judges again in another process."""
+        named = {"judges": tuple(dict.fromkeys(names)), "urls": urls, "seed": self._seed}
+        return Judging.of({**self._settings, "most": self._settings["max_cost"], **named})
 
     def refuse_for_training(self) -> None:
         """Usage error for ways of asking that training can't wait for."""
@@ -285,40 +291,12 @@ class _Opener:
 
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
-        kind, _, rest = name.partition(":")
-        asks_nothing = bool(given["plan"] or given["batch_out"])
-        if rest and kind == "openai":
-            from pmem.backends.openai import OpenAIBackend
-
-            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
-        if rest and kind == "azure":
-            from pmem.backends.azure import AzureBackend
-
-            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
-        if rest and kind == "recorded":
-            from pmem.backends.recorded import RecordedBackend
-
-            return RecordedBackend(rest)
-        if rest and kind == "local":
-            from pmem.backends.local import LocalBackend
-
-            return LocalBackend(rest, dtype=given["dtype"])
-        if rest and kind == "vllm":
-            from pmem.backends.vllm import VLLMBackend
-
-            return VLLMBackend(
-                rest,
-                tensor_parallel=given["tensor_parallel"] or 1,
-                dtype=given["dtype"],
-                context=given["context_length"],
-                gpu_memory=given["gpu_memory"],
-            )
-        raise click.UsageError(f"no model '{name}': expected {_KINDS}")
+        return backend_of(name, urls, given, asks_nothing=bool(given["plan"] or given["batch_out"]))
 
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of
 
-        if not name.startswith(_REMOTE):
+        if not name.startswith(REMOTE):
             return FREE
         rest = name.partition(":")[2]
         table = Path(self._settings["prices"]) if self._settings["prices"] else None

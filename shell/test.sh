@@ -2,12 +2,17 @@
 # Install into .venv and run the checks and the test suite; arguments go to pytest.
 #   bash shell/test.sh [PYTEST ARGUMENT]...
 #   bash shell/test.sh vllm [PYTEST ARGUMENT]...   what needs vLLM, in an environment of its own (.venv-vllm)
+#   bash shell/test.sh verl [PYTEST ARGUMENT]...   what needs verl, in an environment of its own (.venv-verl)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
 if [ "${1-}" = vllm ]; then
   install_vllm .venv-vllm
   exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
+fi
+if [ "${1-}" = verl ]; then
+  install_pmem .venv-verl verl,dev
+  exec .venv-verl/bin/python -m pytest -m verl tests/verl "${@:2}"
 fi
 install_pmem .venv local,dev
 export PATH="$PWD/.venv/bin:$PATH"
