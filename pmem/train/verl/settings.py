@@ -8,11 +8,13 @@ from pmem.backends.opening import Judging
 VERSION = "0.9.1"
 ROLES = "pkg://pmem.train.verl"
 """How verl is told where our classes are."""
+ALWAYS = "pmem"
+"""Stands for an option where a run of ours needs the value."""
 
 
 class Setting(NamedTuple):
-    """A value of verl's configuration. option: of ours, that it follows from ("" where it is a matter of course);
-    new: the key is not in verl's own files."""
+    """A value of verl's configuration. option: of ours, that it follows from ("": a good default, which presets and
+    --set may replace); new: the key is not in verl's own files."""
 
     value: Any
     option: str = ""
@@ -66,9 +68,9 @@ def _trainer(task: Task) -> dict[str, Setting]:
         "trainer.default_local_dir": Setting(f"{task.folder}/checkpoints", "-o"),
         "trainer.logger": Setting(["console", "file"]),
         "trainer.total_training_steps": Setting(task.steps, "--steps"),
-        "trainer.total_epochs": Setting(1),  # the file holds every step's questions, in order
+        "trainer.total_epochs": Setting(1, ALWAYS),  # the file holds every step's questions, in order
         "trainer.save_freq": Setting(given["save_every"] or task.steps, "--save-every"),
-        "trainer.resume_mode": Setting("auto"),
+        "trainer.resume_mode": Setting("auto", ALWAYS),
         "trainer.nnodes": Setting(1),
         "trainer.n_gpus_per_node": Setting(1),
     }
@@ -100,20 +102,20 @@ def _sft(task: Task) -> dict[str, Setting]:
         "optim.lr_warmup_steps_ratio": Setting(0.0, "--warmup"),
         "optim.weight_decay": Setting(given["weight_decay"], "--weight-decay"),
         "optim.clip_grad": Setting(given["clip_norm"], "--clip-norm"),
-        "data.train_files": Setting(f"{task.folder}/train.parquet"),
+        "data.train_files": Setting(f"{task.folder}/train.parquet", ALWAYS),
         "data.val_files": Setting(f"{task.folder}/val.parquet" if task.held_out else None, "--eval-set"),
         "data.train_batch_size": Setting(given["batch_size"], "--batch"),
         "data.use_dynamic_bsz": Setting(True),
         "data.micro_batch_size_per_gpu": Setting(1),
         "data.max_token_len_per_gpu": Setting(at_once, "--tokens-at-once"),
         "data.max_length": Setting(task.longest),
-        "data.truncation": Setting("error"),
-        "data.pad_mode": Setting("no_padding"),
+        "data.truncation": Setting("error", ALWAYS),
+        "data.pad_mode": Setting("no_padding", ALWAYS),
         "data.num_workers": Setting(0),
-        "data.custom_cls.path": Setting(f"{ROLES}.lessons"),
-        "data.custom_cls.name": Setting("Lessons"),
+        "data.custom_cls.path": Setting(f"{ROLES}.lessons", ALWAYS),
+        "data.custom_cls.name": Setting("Lessons", ALWAYS),
         "data.apply_chat_template_kwargs": Setting(_thinking(task), "--thinking"),
-        "checkpoint.save_contents": Setting(["model", "optimizer", "extra", "hf_model"]),
+        "checkpoint.save_contents": Setting(["model", "optimizer", "extra", "hf_model"], ALWAYS),
         "trainer.seed": Setting(task.seed, "--seed"),
         "trainer.max_ckpt_to_keep": Setting(2),
         "trainer.test_freq": Setting((given["eval_every"] or task.steps) if task.held_out else -1, "--eval-every"),
@@ -128,14 +130,14 @@ def _rl(task: Task) -> dict[str, Setting]:
 def _data(task: Task) -> dict[str, Setting]:
     val = "val" if task.held_out else "train"  # verl wants a file, whether or not it is looked at
     return {
-        "data.train_files": Setting(f"{task.folder}/train.parquet"),
+        "data.train_files": Setting(f"{task.folder}/train.parquet", ALWAYS),
         "data.val_files": Setting(f"{task.folder}/{val}.parquet", "--eval-set"),
         "data.train_batch_size": Setting(task.given["batch_size"], "--batch"),
         "data.max_prompt_length": Setting(task.longest),
         "data.max_response_length": Setting(_reply(task), "--max-tokens"),
-        "data.shuffle": Setting(False),
-        "data.filter_overlong_prompts": Setting(False),
-        "data.truncation": Setting("error"),
+        "data.shuffle": Setting(False, ALWAYS),
+        "data.filter_overlong_prompts": Setting(False, ALWAYS),
+        "data.truncation": Setting("error", ALWAYS),
         "data.dataloader_num_workers": Setting(0),
         "data.seed": Setting(task.seed, "--seed"),
         "data.apply_chat_template_kwargs": Setting(_thinking(task), "--thinking"),
@@ -182,7 +184,7 @@ def _actor(task: Task) -> dict[str, Setting]:
         "loss_agg_mode": Setting("token-mean"),
         "data_loader_seed": Setting(task.seed % 2**31, "--seed"),
         "fsdp_config.seed": Setting(task.seed % 2**31, "--seed"),
-        "checkpoint.save_contents": Setting(["model", "optimizer", "extra", "hf_model"]),
+        "checkpoint.save_contents": Setting(["model", "optimizer", "extra", "hf_model"], ALWAYS),
     }
     model = {
         "path": Setting(task.model, "--model"),
@@ -206,9 +208,9 @@ def _rollout(task: Task) -> dict[str, Setting]:
         "max_model_len": Setting(room),
         "max_num_batched_tokens": Setting(max(8192, room)),
         "val_kwargs.n": Setting(1),
-        "agent.agent_loop_config_path": Setting(f"{task.folder}/agents.yaml"),
-        "agent.default_agent_loop": Setting("pmem"),
-        "agent.agent_loop_manager_class": Setting("pmem.train.verl.rollouts.Rollouts", new=True),
+        "agent.agent_loop_config_path": Setting(f"{task.folder}/agents.yaml", ALWAYS),
+        "agent.default_agent_loop": Setting("pmem", ALWAYS),
+        "agent.agent_loop_manager_class": Setting("pmem.train.verl.rollouts.Rollouts", ALWAYS, new=True),
     }
     return _under("actor_rollout_ref.rollout", rollout)
 
@@ -226,16 +228,16 @@ def _reward(task: Task) -> dict[str, Setting]:
     }
     return {
         "reward.num_workers": Setting(1, "--jobs"),  # one process keeps to --jobs, --rpm and --max-cost
-        "reward.reward_manager.source": Setting("importlib"),
-        "reward.reward_manager.name": Setting("Manager"),
-        "reward.reward_manager.module.path": Setting(f"{ROLES}.reward"),
-        "pmem": Setting(ours, new=True),
+        "reward.reward_manager.source": Setting("importlib", ALWAYS),
+        "reward.reward_manager.name": Setting("Manager", ALWAYS),
+        "reward.reward_manager.module.path": Setting(f"{ROLES}.reward", ALWAYS),
+        "pmem": Setting(ours, ALWAYS, new=True),
     }
 
 
 def _pace(task: Task) -> dict[str, Setting]:
     return {
-        "trainer.use_v1": Setting(True),
+        "trainer.use_v1": Setting(True, ALWAYS),
         "trainer.v1.trainer_mode": Setting("sync"),
         "trainer.max_actor_ckpt_to_keep": Setting(2),
         "trainer.val_before_train": Setting(bool(task.held_out and task.given["eval_every"]), "--eval-every"),

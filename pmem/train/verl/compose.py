@@ -1,0 +1,294 @@
+"""verl's own configuration, composed by Hydra from its files and ours, and checked before anything starts."""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from pmem.errors import MissingExtra
+from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
+
+UNKNOWN = re.compile(r"[Kk]ey '([^']+)' is not in struct|Could not override '([^']+)'")
+
+
+class Composed(NamedTuple):
+    """config: as verl's trainers take it; settings: what pmem sets of it."""
+
+    config: Any
+    settings: Mapping[str, Setting]
+
+    def text(self) -> str:
+        """As YAML, with verl's references to other keys left as they are."""
+        from omegaconf import OmegaConf
+
+        return str(OmegaConf.to_yaml(self.config))
+
+
+class _Given(NamedTuple):
+    """A key that somebody sets. raw: as Hydra reads it; said: as whoever set it would say it."""
+
+    key: str
+    value: Any
+    raw: str
+    said: str
+
+
+def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environment: Mapping[str, str]) -> Composed:
+    """The configuration of a run. keys: a preset's; given: KEY=VALUE of --set, which go before it.
+
+    Usage error, naming our option and verl's key, for what is unknown, of the wrong kind, or contradicts something
+    else. environment: variables that verl is imported with.
+    """
+    require_extra()
+    os.environ.update(environment)
+    ours = settings_of(task)
+    theirs = [*map(_of_preset, keys.items()), *map(_parsed, given)]
+    for one in theirs:
+        _refuse_contradiction(one, ours)
+    replaced = {one.key for one in theirs}
+    lines = [_line(key, one.value, new=one.new) for key, one in ours.items() if key not in replaced]
+    name = "sft_trainer_engine" if task.stage == "sft" else "ppo_trainer"
+    with _quietly():
+        plain = _composed(name, [], [])
+        config = _composed(name, [*lines, *(one.raw for one in theirs)], theirs)
+    for one in theirs:
+        _refuse_other_kind(one, plain)
+    found = Composed(config, ours)
+    with _quietly():
+        _check(found, task)
+    return found
+
+
+def require_extra() -> None:
+    """MissingExtra unless verl is installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("verl") is None:
+        raise MissingExtra("--engine verl", "verl")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """verl prints; stdout is for data."""
+    import warnings
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# ---- what is set ------------------------------------------------------------------------------------------------
+
+
+def _of_preset(item: tuple[str, Any]) -> _Given:
+    key, value = item
+    bare = key.lstrip("+")
+    return _Given(bare, value, _line(bare, value, new=key.startswith("+")), f"--preset: {bare}={value}")
+
+
+def _parsed(text: str) -> _Given:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(text)
+        value = override.value()
+    except HydraException as fault:
+        raise click.UsageError(f"--set {text}: not KEY=VALUE as Hydra reads it: {_first_line(fault)}") from None
+    if override.is_delete() or override.is_sweep_override():
+        raise click.UsageError(f"--set {text}: expected one value for a key")
+    return _Given(str(override.key_or_group), _plain(value), text, f"--set {text}")
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value without Hydra's marks of how it was quoted."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | int | float | None) else getattr(value, "text", value)
+
+
+def _line(key: str, value: Any, *, new: bool) -> str:
+    return f"{'+' * new}{key}={_quoted(value)}"
+
+
+def _quoted(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_quoted(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_quoted, value)) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped.replace('${', chr(92) + '${')}'"
+
+
+def _refuse_contradiction(one: _Given, ours: Mapping[str, Setting]) -> None:
+    """Usage error if a key is set that follows from one of our options, or on which we rely."""
+    for key, setting in ours.items():
+        if not (one.key == key or one.key.startswith(f"{key}.") or key.startswith(f"{one.key}.")) or not setting.option:
+            continue
+        if one.key == key and one.value == setting.value:
+            continue
+        if setting.option == ALWAYS:
+            raise click.UsageError(f"{one.said} contradicts what pmem relies on: {key} is {setting.value!r}")
+        raise click.UsageError(
+            f"{one.said} contradicts {setting.option}, by which verl's {key} is {setting.value!r}: use {setting.option}"
+        )
+
+
+def _refuse_other_kind(one: _Given, plain: Any) -> None:
+    """Usage error if a value is of another kind than the one in verl's own files."""
+    from omegaconf import OmegaConf
+
+    now = OmegaConf.select(plain, one.key, throw_on_missing=False) if not one.raw.startswith("+") else None
+    if now is None or one.value is None or (isinstance(now, str) and isinstance(one.value, str)):
+        return
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text"}
+    kind = next((kind for kind in kinds if isinstance(now, kind)), None)
+    fits = isinstance(one.value, bool) if kind is bool else isinstance(one.value, int | float | str)
+    if kind in (int, float):
+        fits = isinstance(one.value, int | float) and not isinstance(one.value, bool)
+    if kind and not fits:
+        raise click.UsageError(f"{one.said}: verl's {one.key} is {kinds[kind]} (by default {now!r})")
+
+
+# ---- putting together, checking ---------------------------------------------------------------------------------
+
+
+def _composed(name: str, lines: list[str], given: Sequence[_Given]) -> Any:
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        try:
+            return compose(name, overrides=lines)
+        except HydraException as fault:
+            found = UNKNOWN.search(f"{fault} {fault.__cause__}")
+            said = next((one for one in given if _is_of(one, str(fault))), None)
+            if not found or not said:
+                raise click.UsageError(f"verl {VERSION} can't take its configuration: {_first_line(fault)}") from None
+            near = difflib.get_close_matches(said.key, _keys(compose(name)), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(
+                f"{said.said}: verl {VERSION} has no key {said.key}{hint} (+{said.key}=... would add it)"
+            ) from None
+
+
+def _is_of(one: _Given, fault: str) -> bool:
+    return f"'{one.key}'" in fault
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    """All keys of a configuration, with dots."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(config, resolve=False) if not isinstance(config, dict) else config
+    found = []
+    for key, value in plain.items():
+        found.append(f"{prefix}{key}")
+        found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+    return found
+
+
+def _check(found: Composed, task: Task) -> None:
+    """Let verl check its configuration, then what only shows when it runs."""
+    try:
+        (_check_sft if task.stage == "sft" else _check_rl)(found.config)
+    except click.UsageError:
+        raise
+    except Exception as fault:  # assertions, ValueErrors, and what Hydra makes of them
+        raise click.UsageError(f"verl refuses its configuration: {_told(fault, found.settings)}") from None
+
+
+def _check_rl(config: Any) -> None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    rollout, actor, data = (
+        config.actor_rollout_ref.rollout,
+        omega_conf_to_dataclass(config.actor_rollout_ref.actor),
+        config.data,
+    )
+    omega_conf_to_dataclass(rollout)
+    omega_conf_to_dataclass(config.algorithm)
+    omega_conf_to_dataclass(config.reward)
+    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, actor.ulysses_sequence_parallel_size
+    _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
+    split = rollout.tensor_model_parallel_size
+    _refuse(gpus % split, f"{gpus} GPUs make no groups of {split} (rollout.tensor_model_parallel_size)")
+    rows = actor.ppo_mini_batch_size * rollout.n
+    ranks = gpus // share
+    _refuse(
+        rows % ranks,
+        f"--batch, --mini-batches and --group make updates of {rows} conversations, which {ranks} ranks can't share"
+        " equally (ppo_mini_batch_size x rollout.n)",
+    )
+    room = data.max_prompt_length + data.max_response_length
+    most = actor.ppo_max_token_len_per_gpu * share
+    _refuse(
+        most < room,
+        f"--tokens-at-once is too small: {most:,} tokens at once (ppo_max_token_len_per_gpu x"
+        f" ulysses_sequence_parallel_size) hold no conversation of {room:,} (max_prompt_length + max_response_length)",
+    )
+    length = rollout.max_model_len
+    _refuse(
+        bool(length and length < room),
+        f"rollout.max_model_len {length} is below max_prompt_length + max_response_length, {room} (--max-tokens)",
+    )
+
+
+def _check_sft(config: Any) -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    engine = omega_conf_to_dataclass(config.engine)
+    omega_conf_to_dataclass(config.optim)
+    omega_conf_to_dataclass(config.checkpoint)
+    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, engine.ulysses_sequence_parallel_size
+    _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
+    batch, ranks = config.data.train_batch_size, gpus // share
+    _refuse(batch % ranks, f"--batch {batch} can't be shared equally by {ranks} ranks (data.train_batch_size)")
+    most = config.data.max_token_len_per_gpu * share
+    _refuse(
+        most < config.data.max_length,
+        f"--tokens-at-once is too small: {most:,} tokens at once (data.max_token_len_per_gpu x"
+        f" ulysses_sequence_parallel_size) hold no conversation of {config.data.max_length:,} (data.max_length)",
+    )
+    _refuse(
+        config.trainer.nnodes != 1,
+        "trainer.nnodes: pmem starts sft on one node; for more, run torchrun on each with the file that --dry-run"
+        " prints",
+    )
+
+
+def _refuse(wrong: Any, why: str) -> None:
+    if wrong:
+        raise click.UsageError(why)
+
+
+def _told(fault: Exception, settings: Mapping[str, Setting]) -> str:
+    """A fault of verl's, and which of our options the keys in it come from."""
+    text = _first_line(fault.__cause__ or fault)
+    named = {
+        f"{setting.option} sets {key}"
+        for key, setting in settings.items()
+        if setting.option not in ("", ALWAYS) and re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b", text)
+    }
+    return text + (f" ({'; '.join(sorted(named))})" if named else "")
+
+
+def _first_line(fault: BaseException) -> str:
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
