@@ -58,7 +58,7 @@ def training_options(
                      help="Shares of multiple-choice (mcq) and open-ended (open) questions."),
         click.option("--steps", type=_COUNT, default=steps, show_default=steps is not None,
                      help="Steps to take." if steps else "Steps to take (default: one epoch)."),
-        click.option("--batch", "batch_size", type=_COUNT, default=batch, show_default=True,
+        click.option("--batch-size", type=_COUNT, default=batch, show_default=True,
                      help="Questions in a step."),
         click.option("--learning-rate", type=POSITIVE, default=rate, show_default=True, help="Its peak."),
         click.option("--schedule", type=click.Choice(["cosine", "constant"]), default=schedule, show_default=True,
