@@ -15,7 +15,7 @@ LEVELS = (
     ("__main__",),
     ("cli",),
     ("stages",),
-    ("models", "shown", "training"),
+    ("models", "shown", "training", "engines"),
     ("train",),
     ("audit", "dataset", "evaluation", "formats", "report"),
     ("reward", "memory"),
@@ -58,7 +58,7 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "models", "shown", "training", "stages", "cli", "report", "backends"}
+CLICK = {"errors", "stream", "models", "shown", "training", "engines", "stages", "cli", "report", "backends"}
 
 
 def room_of(path: Path) -> str:

@@ -44,7 +44,9 @@ def mask(seed: int, rows: int, tokens: int) -> "torch.Tensor":
 
 def theirs(core: Any, rewards: "torch.Tensor") -> "torch.Tensor":
     """verl's advantages [groups, n] of rewards [groups, n]; those that are NaN aren't there."""
-    rows = [(group, n) for group in range(len(rewards)) for n in range(rewards.shape[1]) if not rewards[group, n].isnan()]
+    rows = [
+        (group, n) for group in range(len(rewards)) for n in range(rewards.shape[1]) if not rewards[group, n].isnan()
+    ]
     tokens = torch.zeros(len(rows), 3, dtype=rewards.dtype)
     tokens[:, 0] = torch.stack([rewards[row] for row in rows])
     found, _ = core.compute_grpo_outcome_advantage(
@@ -95,7 +97,9 @@ def actor(**settings: Any) -> Any:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("low", "high", "dual"), [(0.2, 0.2, 3.0), (0.2, 0.28, 3.0), (0.1, 0.5, 1.5)])
-def test_policy_loss_its_gradient_and_the_share_clipped(core: Any, seed: int, low: float, high: float, dual: float) -> None:
+def test_policy_loss_its_gradient_and_the_share_clipped(
+    core: Any, seed: int, low: float, high: float, dual: float
+) -> None:
     old, advantages, there = drawn(seed, 7, 11), drawn(seed + 2, 7, 1).expand(7, 11), mask(seed, 7, 11)
     new = (old + drawn(seed + 1, 7, 11, spread=0.5)).requires_grad_()
     new.data[3, 0] += 40  # beyond any ratio that is computed

@@ -56,7 +56,7 @@ class Scenes:
     ) -> None:
         """reply: the most tokens that a reply may have, if a limit is set."""
         self.view = view
-        self._prompts, self._histories, self._memories = prompts, histories, memories
+        self._prompts, self.histories, self._memories = prompts, histories, memories
         self._reply = reply or REPLY
         self._pasts: dict[str, Past] = {}  # the latest last
 
@@ -67,7 +67,7 @@ class Scenes:
         if context == "snippet":
             return self._within(Scene([*self.view.photos.shown(qa["snippet"]), *user(asked)]))
         own_id = qa["histories"][window]["id"]
-        past = await self._past(own_id) if self._histories else None
+        past = await self._past(own_id) if self.histories else None
         if context == "full":
             assert past
             return self._full(past, asked)
@@ -83,11 +83,11 @@ class Scenes:
 
     async def _past(self, own_id: str) -> Past:
         """The history, out of those at hand."""
-        assert self._histories
+        assert self.histories
         past = self._pasts.pop(own_id, None)
         if past is None:
-            raw = await self._histories.messages(own_id)
-            record = await self._histories.record(own_id)
+            raw = await self.histories.messages(own_id)
+            record = await self.histories.record(own_id)
             past = self._pasts.pop(own_id, None) or Past(raw, record, self.view.tokenizer, self.view.photos)
         self._pasts[own_id] = past
         while len(self._pasts) > KEPT:

@@ -225,7 +225,6 @@ def _check_rl(config: Any) -> None:
     )
     omega_conf_to_dataclass(rollout)
     omega_conf_to_dataclass(config.algorithm)
-    omega_conf_to_dataclass(config.reward)
     gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, actor.ulysses_sequence_parallel_size
     _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
     split = rollout.tensor_model_parallel_size
@@ -234,8 +233,8 @@ def _check_rl(config: Any) -> None:
     ranks = gpus // share
     _refuse(
         rows % ranks,
-        f"--batch, --mini-batches and --group make updates of {rows} conversations, which {ranks} ranks can't share"
-        " equally (ppo_mini_batch_size x rollout.n)",
+        f"--batch-size, --mini-batches and --group make updates of {rows} conversations, which {ranks} ranks can't"
+        " share equally (ppo_mini_batch_size x rollout.n)",
     )
     room = data.max_prompt_length + data.max_response_length
     most = actor.ppo_max_token_len_per_gpu * share
@@ -260,7 +259,7 @@ def _check_sft(config: Any) -> None:
     gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, engine.ulysses_sequence_parallel_size
     _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
     batch, ranks = config.data.train_batch_size, gpus // share
-    _refuse(batch % ranks, f"--batch {batch} can't be shared equally by {ranks} ranks (data.train_batch_size)")
+    _refuse(batch % ranks, f"--batch-size {batch} can't be shared equally by {ranks} ranks (data.train_batch_size)")
     most = config.data.max_token_len_per_gpu * share
     _refuse(
         most < config.data.max_length,

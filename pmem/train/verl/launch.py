@@ -1,6 +1,7 @@
 """Starting verl, following what it measures, and keeping the model that it leaves."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -136,7 +137,7 @@ async def _lines(
     with measured.open("rb") as file:
         rest = b""
         while True:
-            over = process.returncode is not None or alarm.exists()
+            over = process.returncode is not None or _raised(alarm)
             rest += file.read()
             *lines, rest = rest.split(b"\n")
             for line in lines:
@@ -145,6 +146,10 @@ async def _lines(
             if over:
                 return
             await asyncio.sleep(LOOK)
+
+
+def _raised(alarm: Path) -> bool:
+    return alarm.exists()
 
 
 def values_of(data: Mapping[str, Any]) -> dict[str, float]:
@@ -157,10 +162,8 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     """Make sure that nothing of it is left."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), PATIENCE)
-        except TimeoutError:
-            pass
     _signal(process, signal.SIGKILL)
     await process.wait()
 

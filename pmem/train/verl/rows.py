@@ -88,7 +88,9 @@ async def write(path: Path, rows: AsyncIterator[Record]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    writer, waiting, count = None, [], 0
+    writer: Any = None
+    waiting: list[Record] = []
+    count = 0
 
     def flush() -> None:
         nonlocal writer

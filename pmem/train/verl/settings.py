@@ -104,7 +104,7 @@ def _sft(task: Task) -> dict[str, Setting]:
         "optim.clip_grad": Setting(given["clip_norm"], "--clip-norm"),
         "data.train_files": Setting(f"{task.folder}/train.parquet", ALWAYS),
         "data.val_files": Setting(f"{task.folder}/val.parquet" if task.held_out else None, "--eval-set"),
-        "data.train_batch_size": Setting(given["batch_size"], "--batch"),
+        "data.train_batch_size": Setting(given["batch_size"], "--batch-size"),
         "data.use_dynamic_bsz": Setting(True),
         "data.micro_batch_size_per_gpu": Setting(1),
         "data.max_token_len_per_gpu": Setting(at_once, "--tokens-at-once"),
@@ -132,7 +132,7 @@ def _data(task: Task) -> dict[str, Setting]:
     return {
         "data.train_files": Setting(f"{task.folder}/train.parquet", ALWAYS),
         "data.val_files": Setting(f"{task.folder}/{val}.parquet", "--eval-set"),
-        "data.train_batch_size": Setting(task.given["batch_size"], "--batch"),
+        "data.train_batch_size": Setting(task.given["batch_size"], "--batch-size"),
         "data.max_prompt_length": Setting(task.longest),
         "data.max_response_length": Setting(_reply(task), "--max-tokens"),
         "data.shuffle": Setting(False, ALWAYS),
