@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import io
 import os
 import re
@@ -13,7 +14,7 @@ import click
 from pmem.errors import MissingExtra
 from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
 
-UNKNOWN = re.compile(r"[Kk]ey '([^']+)' is not in struct|Could not override '([^']+)'")
+INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
 
 
 class Composed(NamedTuple):
@@ -54,10 +55,9 @@ def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environm
     lines = [_line(key, one.value, new=one.new) for key, one in ours.items() if key not in replaced]
     name = "sft_trainer_engine" if task.stage == "sft" else "ppo_trainer"
     with _quietly():
-        plain = _composed(name, [], [])
         config = _composed(name, [*lines, *(one.raw for one in theirs)], theirs)
-    for one in theirs:
-        _refuse_other_kind(one, plain)
+        for one in theirs:
+            _refuse_other_kind(one, plain(name))
     found = Composed(config, ours)
     with _quietly():
         _check(found, task)
@@ -149,11 +149,11 @@ def _refuse_contradiction(one: _Given, ours: Mapping[str, Setting]) -> None:
         )
 
 
-def _refuse_other_kind(one: _Given, plain: Any) -> None:
+def _refuse_other_kind(one: _Given, own: Any) -> None:
     """Usage error if a value is of another kind than the one in verl's own files."""
     from omegaconf import OmegaConf
 
-    now = OmegaConf.select(plain, one.key, throw_on_missing=False) if not one.raw.startswith("+") else None
+    now = OmegaConf.select(own, one.key, throw_on_missing=False) if not one.raw.startswith("+") else None
     if now is None or one.value is None or (isinstance(now, str) and isinstance(one.value, str)):
         return
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text"}
@@ -176,19 +176,24 @@ def _composed(name: str, lines: list[str], given: Sequence[_Given]) -> Any:
         try:
             return compose(name, overrides=lines)
         except HydraException as fault:
-            found = UNKNOWN.search(f"{fault} {fault.__cause__}")
-            said = next((one for one in given if _is_of(one, str(fault))), None)
-            if not found or not said:
+            why = f"{fault} {fault.__cause__}"
+            said = next((one for one in given if f"'{one.key}'" in why), None)
+            if not said or "struct" not in why:
                 raise click.UsageError(f"verl {VERSION} can't take its configuration: {_first_line(fault)}") from None
-            near = difflib.get_close_matches(said.key, _keys(compose(name)), n=1, cutoff=0.5)
+            known, key = _keys(compose(name)), said.key
+            if key in known and (inner := INNER.search(why)):  # a mapping with a key that isn't there
+                key = f"{key}.{inner[1]}"
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(
-                f"{said.said}: verl {VERSION} has no key {said.key}{hint} (+{said.key}=... would add it)"
+                f"{said.said}: verl {VERSION} has no key {key}{hint} (+{key}=... would add it)"
             ) from None
 
 
-def _is_of(one: _Given, fault: str) -> bool:
-    return f"'{one.key}'" in fault
+@functools.cache
+def plain(name: str) -> Any:
+    """A configuration as verl's own files have it."""
+    return _composed(name, [], [])
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:

@@ -104,6 +104,8 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str]) ->
         )  # fmt: skip
     try:
         async for step, values in _lines(measured, process, alarm):
+            if not values:  # a mean over nothing
+                continue
             record = {"type": "metric", "run": run.stage, "step": step, "values": values}
             line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
             with (folder / "metrics.jsonl").open("ab") as kept:
