@@ -12,12 +12,13 @@ from typing import Any
 from tests.command import lines, sample
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu")
-ITEMS = ["".join(pair) for pair in product(SYLLABLES, SYLLABLES)][:200]
-TALK = [f"{a}{b}n" for a, b in product(SYLLABLES, SYLLABLES)][:100]
-PROMPTS = {"eval/mcq_line": "{{query}} {{options}}"}
+ITEMS = ["".join(pair) for pair in product(SYLLABLES, SYLLABLES)][:48]
+TALK = [f"{a}{b}n" for a, b in product(SYLLABLES, SYLLABLES)][:50]
+PROMPTS = {"eval/mcq": "{{query}} {{options}}", "eval/mcq_line": "{{query}} {{options}}"}
+PROMPTS |= {"eval/open": "{{query}}", "train/thoughts_own": "{{preference}}"}
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|>"
 MARKS = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|unknown|>")
-WORDS = ("Answer", ":", ".", "A", "B", "C", "D", "I", "like", "which", "suits", "me", "?")
+WORDS = ("like", "which", "A", "B", "C", "D", "Answer:", "\nAnswer:")
 
 
 def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -29,9 +30,9 @@ def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, An
     def talk(words: int) -> str:
         return " ".join(draw.choices(TALK, k=words))
 
-    told = [f"{talk(draw.randint(1, 4))} I like {liked} {talk(draw.randint(0, 3))}".strip(), talk(draw.randint(2, 5))]
-    before, after = ([talk(draw.randint(2, 5)), talk(draw.randint(2, 4))] for _ in range(2))
-    said = draw.choice([[*before, *told], [*told, *after]])
+    told = [f"{talk(draw.randint(0, 3))} like {liked} {talk(draw.randint(0, 3))}".strip(), talk(draw.randint(1, 2))]
+    other = [talk(draw.randint(1, 3)), talk(draw.randint(1, 2))]
+    said = draw.choice([told, [*other, *told], [*told, *other]])
     messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
     history = {**sample("history"), "id": history_id, "persona_id": persona_id, "user_id": persona_id}
     history |= {"system": None, "sessions": [], "messages": messages}
@@ -44,7 +45,8 @@ def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, An
         options.insert(right, liked)
         made = [{"text": text, "made": "random_preference"} for text in options if text != liked]
         qa = {**sample("qa"), "id": f"q-{seed:04x}{number:08x}{n:04x}", "persona_id": persona_id, "case": "own"}
-        qa |= {"query": "which suits me ?", "answer": liked, "distractors": made, "options": options}
+        qa["preference"] = {**qa["preference"], "text": liked}
+        qa |= {"query": "which", "answer": liked, "distractors": made, "options": options}
         qa |= {"gold": "ABCD"[right], "histories": {"32k": place}, "labels": {}, "votes": []}
         asked.append(qa)
     return history, asked
@@ -70,12 +72,14 @@ def prompts(folder: Path) -> Path:
 
 def tokenizer() -> Any:
     """A token for each word of the task."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: n for n, word in enumerate((*MARKS, *WORDS, *ITEMS, *TALK))}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    answer = pre_tokenizers.Split(Regex(r"\n?Answer:"), "isolated")
+    gaps = pre_tokenizers.Split(Regex(r"(?!\nAnswer)[\s.]+"), "removed")
+    made.pre_tokenizer = pre_tokenizers.Sequence([answer, gaps])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>", unk_token="<|unknown|>",
         additional_special_tokens=list(MARKS[1:4]),
@@ -91,8 +95,8 @@ def model(folder: Path, seed: int = 0, *, context: int = 256) -> Path:
 
     words = tokenizer()
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True,
+        vocab_size=len(words), hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=0.08,
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, bos_token_id=words.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(seed)

@@ -3,6 +3,7 @@ bfloat16 computes in bfloat16 (autocast), since steps of 1e-6 would be lost in b
 
 import contextlib
 import math
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -157,6 +158,8 @@ def _adapters(model: Any, rank: int) -> Any:
     except ImportError:
         raise MissingExtra("--lora", "train") from None
     try:
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        with warnings.catch_warnings():  # peft asks transformers by names that it is about to drop
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
     except ValueError as fault:
         raise BackendError(f"--lora: this model takes no adapters: {fault}") from None
