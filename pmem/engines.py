@@ -270,9 +270,10 @@ class Elsewhere(NamedTuple):
         room = found.config.data.max_length if sft else found.config.data.max_prompt_length
         if load.longest > room + 63:  # what is measured is rounded up
             what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
+            what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
             raise InputError(
-                f"the longest {what} has some {load.longest:,} tokens: more than verl's data.{key}, {room:,}; see --set,"
-                " --context-length with --truncate, and --context"
+                f"the longest {what} has some {load.longest:,} tokens: more than verl's data.{key}, {room:,}; see"
+                " --set, --context-length with --truncate, and --context"
             )
         return found
 
