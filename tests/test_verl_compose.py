@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-pytest.importorskip("verl")
+pytest.importorskip("tests.verl_quietly")
 
 from omegaconf import OmegaConf
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("verl")
-
+pytest.importorskip("tests.verl_quietly")
 import numpy as np  # noqa: E402
 
 from pmem.train import losses  # noqa: E402

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-pytest.importorskip("verl")
+pytest.importorskip("tests.verl_quietly")
 
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer

@@ -21,7 +21,6 @@ def main(folder: Path) -> None:
 
     given = json.loads((folder / "given.json").read_bytes())
     chosen = preset("cpu", "grpo")
-    os.environ.update(chosen.environment)
     os.environ.update({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"})
 
