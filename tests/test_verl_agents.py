@@ -57,15 +57,30 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(saved(tmp_path_factory.mktemp("model")))
 
 
-def loop(kind: Any, server: Server, tokenizer: Any, *, prompt: int = 20_000, **options: Any) -> Any:
+def rolled(
+    kind: Any,
+    server: Server,
+    tokenizer: Any,
+    sampling: dict[str, Any],
+    given: dict[str, Any],
+    *,
+    prompt: int = 20_000,
+    **options: Any,
+) -> Any:
+    """What an agent loop returns."""
     rollout = {"prompt_length": prompt, "response_length": LIMIT}
     config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}})
     wrapped = {"trainer_config": DictConfigWrap(config), "data_config": DictConfigWrap(config.data)}
-    return kind(**wrapped, server_manager=server, tokenizer=tokenizer, processor=None, dataset_cls=None, **options)
+
+    async def run() -> Any:
+        made = kind(**wrapped, server_manager=server, tokenizer=tokenizer, processor=None, dataset_cls=None, **options)
+        return await made.run(sampling, **given)
+
+    return asyncio.run(run())
 
 
 MEMORY = {
-    "chunk_tokens": 120, "memory_tokens": 60, "update_limit": LIMIT, "answer_limit": 30, "tokenizer_name": "o200k_base",
+    "chunk_tokens": 24, "memory_tokens": 60, "update_limit": LIMIT, "answer_limit": 30, "tokenizer_name": "o200k_base",
     "style": "bullets", "evidence": False, "form": "think", "window": None, "prompts": None,
 }  # fmt: skip
 
@@ -86,7 +101,7 @@ def test_a_rollout_is_memdump_and_then_eval(tokenizer: Any, tmp_path: Path) -> N
     history = sample("history")
     qa, given = row(history)
     server = Server(tokenizer)
-    outputs = asyncio.run(loop(Memory, server, tokenizer, **MEMORY).run({"temperature": 1.0}, **given))
+    outputs = rolled(Memory, server, tokenizer, {"temperature": 1.0}, given, **MEMORY)
 
     form = Form(Prompts(), functools.partial(tokens.count, name="o200k_base"), "bullets", 60, False)
     asked: list[list[int]] = []
@@ -101,7 +116,7 @@ def test_a_rollout_is_memdump_and_then_eval(tokenizer: Any, tmp_path: Path) -> N
 
     async def expected() -> list[int]:
         """As eval asks, with the last memory in a file."""
-        made = [one.record async for one in memories(history, None, ask, Setup(form, 120, False, {}))]
+        made = [one.record async for one in memories(history, None, ask, Setup(form, 24, False, {}))]
         last = {**made[-1], "chunks": made[-1]["chunk"], "provenance": sample("memory")["provenance"]}
         (tmp_path / "m").write_bytes(lines([last]))
         kept = Lookup(tmp_path / "m", "memory", key=finished)
@@ -130,7 +145,7 @@ def test_memories_never_see_the_question(tokenizer: Any) -> None:
     for one, query in ((server, "Where should I go?"), (other, "What should I cook tonight?")):
         qa, given = row(history)
         given["extra_info"]["qa"] = orjson.dumps({**qa, "query": query}).decode()
-        asyncio.run(loop(Memory, one, tokenizer, **MEMORY).run({}, **given))
+        rolled(Memory, one, tokenizer, {}, given, **MEMORY)
     assert server.sent[:-1] == other.sent[:-1]
     assert server.sent[-1] != other.sent[-1]
 
@@ -142,7 +157,7 @@ def test_a_reply_is_asked_for_as_the_row_says(tokenizer: Any) -> None:
         {"role": "assistant", "content": "Hi"},
         {"role": "user", "content": "What?"},
     ]
-    output = asyncio.run(loop(Reply, server, tokenizer).run({"temperature": 0.5}, raw_prompt=messages, index=0))
+    output = rolled(Reply, server, tokenizer, {"temperature": 0.5}, {"raw_prompt": messages, "index": 0})
     assert server.sent == [tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)]
     assert output.prompt_ids == server.sent[0]
     assert server.sampling == [{"temperature": 0.5, "max_tokens": LIMIT}]
@@ -152,6 +167,6 @@ def test_a_reply_is_asked_for_as_the_row_says(tokenizer: Any) -> None:
 def test_a_prompt_that_verl_would_cut_is_refused(tokenizer: Any, kind: Any) -> None:
     _, given = row(sample("history"))
     given["raw_prompt"] = [{"role": "user", "content": "x" * 200}]
-    made = loop(kind, Server(tokenizer), tokenizer, prompt=100, **(MEMORY if kind is Memory else {}))
+    options = MEMORY if kind is Memory else {}
     with pytest.raises(ValueError, match=r"tokens: more than data.max_prompt_length 100"):
-        asyncio.run(made.run({}, **given))
+        rolled(kind, Server(tokenizer), tokenizer, {}, given, prompt=100, **options)
