@@ -15,6 +15,7 @@ import pytest
 from pmem.errors import PmemError
 from pmem.train.verl import launch
 from pmem.train.verl.compose import Composed
+from tests.command import wait_for
 
 
 class Shown(Composed):
@@ -57,9 +58,9 @@ def test_metrics_come_under_our_names_and_the_model_is_found(
     monkeypatch: pytest.MonkeyPatch, run: launch.Run, told: list[dict[str, Any]]
 ) -> None:
     script(monkeypatch, """
-        say(1, **{"actor/pg_loss": 0.5, "critic/score/mean": 0.25, "other": 3, "text": "x", "none": float("nan")})
+        say(1, **{"actor/pg_loss": 0.5, "critic/score/mean": 0.25, "other": 3, "text": "x", "none": None})
         say(2, **{"train/lr": 1e-3})
-        say(2, none=float("nan"))
+        say(2, none=None)
         say(3, **{"val-core/pmem/mcq/acc/mean@1": 0.75})
         save(3)
     """)  # fmt: skip
@@ -108,17 +109,18 @@ def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatc
         time.sleep(60)
     """)  # fmt: skip
 
+    pids = run.folder / "pids"
+
     async def interrupted() -> None:
         task = asyncio.create_task(launch.launch(run, FOUND, {}))
-        while not (run.folder / "pids").exists() or not (run.folder / "pids").read_text():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait_for, lambda: pids.exists() and bool(pids.read_text()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(interrupted())
-    for pid in map(int, (run.folder / "pids").read_text().split()):
-        assert not alive(pid)
+    for pid in map(int, pids.read_text().split()):
+        wait_for(lambda pid=pid: not alive(pid))
 
 
 def alive(pid: int) -> bool:
