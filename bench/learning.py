@@ -25,8 +25,7 @@ def measured(folder: Path, seed: int) -> dict[str, Any]:
     """One seed's figures."""
     begun = time.process_time()
     learning.prepared(folder, seed)
-    learning.trained(folder, "sft", "model", "started", seed, learning.SFT)
-    before = learning.answers(folder, "started")
+    before = learning.started(folder, seed)
     found: dict[str, Any] = {"untrained": learning.share(learning.answers(folder, "model"))}
     found["sft"] = learning.share(before)
     found["sft_cpu_seconds"] = time.process_time() - begun

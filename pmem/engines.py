@@ -228,7 +228,7 @@ class Elsewhere(NamedTuple):
         try:
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(self._model())
+            tokenizer = AutoTokenizer.from_pretrained(self._model(), local_files_only=self.engine.dry_run)
         except Exception as fault:
             if self.engine.dry_run:
                 from pmem.tokens import count_messages

@@ -15,7 +15,7 @@ if [ "${1-}" = verl ]; then
   # verl leaves event loops behind; what is not ours to close is no error
   exec .venv-verl/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m verl tests/test_verl_*.py "${@:2}"
 fi
-install_pmem .venv local,dev
+install_pmem .venv local,train,dev
 export PATH="$PWD/.venv/bin:$PATH"
 ruff check .
 ruff format --check .

@@ -23,7 +23,7 @@ def quick() -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The task, and the model `started` that SFT makes."""
     made = learning.prepared(tmp_path_factory.mktemp("learning") / "task", 0)
-    learning.trained(made, "sft", "model", "started", 0, learning.SFT)
+    learning.started(made, 0)
     return made
 
 

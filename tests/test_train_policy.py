@@ -194,7 +194,7 @@ def test_samples_follow_the_policys_distribution(folder: Path) -> None:
 
 def test_a_reply_that_ended_is_learnt_with_its_end(folder: Path) -> None:
     ours = policy(folder)
-    ours.loaded = ours.loaded._replace(stop=frozenset(range(0, 256, 2)))
+    ours.loaded = ours.loaded._replace(stop=frozenset(range(0, 258, 2)))
     found = sampled(Sampler(ours, limit=3), [Prompt("q", [5, 6], list(range(40)))])
     for reply in found.values():
         *rest, last = reply.conversation.reply

@@ -245,6 +245,27 @@ def test_input_that_can_not_be_trained_on(tmp_path: Path, task: Path, kind: str)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_broken_line_is_left_out_where_that_is_asked_for(
+    tmp_path: Path, task: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn").write_bytes((task / "train.jsonl").read_bytes() + b'{"type":"qa", torn\n')
+    given = ["sft", str(tmp_path / "torn"), *command("sft", task, tmp_path / "out", "--steps", "1")[2:]]
+    with pytest.raises(InputError, match="torn:25: not JSON"):
+        main(given, standalone_mode=False)
+    with pytest.raises(SystemExit) as status:
+        main([*given, "--rejects", str(tmp_path / "rejects")], standalone_mode=False)
+    assert status.value.code == 3 and len(records((tmp_path / "rejects").read_bytes())) == 1
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_training_on_a_gpu(tmp_path: Path, task: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    told = records(trained(capfd, *command(kind, task, tmp_path / "out", "--dtype", "bfloat16", "--checkpointing")))
+    assert len(told) == STEPS and (tmp_path / "out" / "model.safetensors").exists()
+
+
 # ---- LoRA --------------------------------------------------------------------------------------------------------
 
 

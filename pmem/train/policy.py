@@ -51,7 +51,7 @@ class Policy:
         self.end: int = tokenizer.eos_token_id
         self.pad: int = self.end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         if setup.checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _save_activations(model)
         self.trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=setup.learning_rate, weight_decay=setup.weight_decay
@@ -149,6 +149,14 @@ def entropy_sum(logits: Tensor, mask: Tensor) -> float:
     """Sum over tokens of the entropy of what logits [rows, tokens, vocabulary] stand for."""
     with torch.no_grad():
         return float((entropy(logits) * mask).sum())
+
+
+def _save_activations(model: Any) -> None:
+    """Have layers computed again for their gradients, by whichever name this transformers knows that."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _adapters(model: Any, rank: int) -> Any:
