@@ -9,9 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import click
-
-from pmem.errors import MissingExtra
+from pmem.errors import MissingExtra, UsageError
 from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
 
 INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
@@ -99,9 +97,9 @@ def _parsed(text: str) -> _Given:
         override = OverridesParser.create().parse_override(text)
         value = override.value()
     except HydraException as fault:
-        raise click.UsageError(f"--set {text}: not KEY=VALUE as Hydra reads it: {_first_line(fault)}") from None
+        raise UsageError(f"--set {text}: not KEY=VALUE as Hydra reads it: {_first_line(fault)}") from None
     if override.is_delete() or override.is_sweep_override():
-        raise click.UsageError(f"--set {text}: expected one value for a key")
+        raise UsageError(f"--set {text}: expected one value for a key")
     return _Given(str(override.key_or_group), _plain(value), text, f"--set {text}")
 
 
@@ -143,8 +141,8 @@ def _refuse_contradiction(one: _Given, ours: Mapping[str, Setting]) -> None:
         if one.key == key and one.value == setting.value:
             continue
         if setting.option == ALWAYS:
-            raise click.UsageError(f"{one.said} contradicts what pmem relies on: {key} is {setting.value!r}")
-        raise click.UsageError(
+            raise UsageError(f"{one.said} contradicts what pmem relies on: {key} is {setting.value!r}")
+        raise UsageError(
             f"{one.said} contradicts {setting.option}, by which verl's {key} is {setting.value!r}: use {setting.option}"
         )
 
@@ -162,7 +160,7 @@ def _refuse_other_kind(one: _Given, own: Any) -> None:
     if kind in (int, float):
         fits = isinstance(one.value, int | float) and not isinstance(one.value, bool)
     if kind and not fits:
-        raise click.UsageError(f"{one.said}: verl's {one.key} is {kinds[kind]} (by default {now!r})")
+        raise UsageError(f"{one.said}: verl's {one.key} is {kinds[kind]} (by default {now!r})")
 
 
 # ---- putting together, checking ---------------------------------------------------------------------------------
@@ -179,15 +177,13 @@ def _composed(name: str, lines: list[str], given: Sequence[_Given]) -> Any:
             why = f"{fault} {fault.__cause__}"
             said = next((one for one in given if f"'{one.key}'" in why), None)
             if not said or "struct" not in why:
-                raise click.UsageError(f"verl {VERSION} can't take its configuration: {_first_line(fault)}") from None
+                raise UsageError(f"verl {VERSION} can't take its configuration: {_first_line(fault)}") from None
             known, key = _keys(compose(name)), said.key
             if key in known and (inner := INNER.search(why)):  # a mapping with a key that isn't there
                 key = f"{key}.{inner[1]}"
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(
-                f"{said.said}: verl {VERSION} has no key {key}{hint} (+{key}=... would add it)"
-            ) from None
+            raise UsageError(f"{said.said}: verl {VERSION} has no key {key}{hint} (+{key}=... would add it)") from None
 
 
 @functools.cache
@@ -212,10 +208,10 @@ def _check(found: Composed, task: Task) -> None:
     """Let verl check its configuration, then what only shows when it runs."""
     try:
         (_check_sft if task.stage == "sft" else _check_rl)(found.config)
-    except click.UsageError:
+    except UsageError:
         raise
     except Exception as fault:  # assertions, ValueErrors, and what Hydra makes of them
-        raise click.UsageError(f"verl refuses its configuration: {_told(fault, found.settings)}") from None
+        raise UsageError(f"verl refuses its configuration: {_told(fault, found.settings)}") from None
 
 
 def _check_rl(config: Any) -> None:
@@ -280,7 +276,7 @@ def _check_sft(config: Any) -> None:
 
 def _refuse(wrong: Any, why: str) -> None:
     if wrong:
-        raise click.UsageError(why)
+        raise UsageError(why)
 
 
 def _told(fault: Exception, settings: Mapping[str, Setting]) -> str:

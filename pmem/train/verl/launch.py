@@ -151,7 +151,7 @@ async def _lines(
 
 
 def _raised(alarm: Path) -> bool:
-    return alarm.exists()
+    return alarm.exists() and alarm.stat().st_size > 0  # else it is just being written
 
 
 def values_of(data: Mapping[str, Any]) -> dict[str, float]:

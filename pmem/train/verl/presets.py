@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
+from pmem.errors import UsageError
 
 FOLDER = Path(__file__).with_name("presets")
 
@@ -30,7 +30,7 @@ def preset(name: str, stage: str) -> Preset:
 
     path = FOLDER / f"{name}.toml"
     if name not in names():
-        raise click.UsageError(f"--preset: no preset '{name}'; there are {', '.join(names())}")
+        raise UsageError(f"--preset: no preset '{name}'; there are {', '.join(names())}")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     options = {key: value for key, value in table["options"].items() if not isinstance(value, dict)}
     verl = table["verl"]
