@@ -133,13 +133,22 @@ class Elsewhere(NamedTuple):
         from pmem.train.verl.compose import require_extra
 
         require_extra()
-        if self.given["lora"]:
-            raise click.UsageError("--lora is for --engine local")
+        self._refuse()
         if self.engine.dry_run:
             with tempfile.TemporaryDirectory(prefix="pmem-") as folder:
                 await self._dry_run(Path(folder))
         else:
             await self._trained()
+
+    def _refuse(self) -> None:
+        """Usage error for what only the engine in this process can do."""
+        if self.given["lora"]:
+            raise click.UsageError("--lora is for --engine local")
+        if self.training.pipe.usage:
+            raise click.UsageError("--usage is for --engine local: verl's processes ask the judges")
+        held_out, size = len(list(self.held_out)), self.given["batch_size"]
+        if self.engine.stage == "sft" and 0 < held_out < size:
+            raise click.UsageError(f"--eval-set: verl measures whole batches of {size}, not {held_out} questions")
 
     # ---- its data -----------------------------------------------------------------------------------------------
 

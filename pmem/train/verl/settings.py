@@ -237,6 +237,10 @@ def _reward(task: Task) -> dict[str, Setting]:
 
 def _pace(task: Task) -> dict[str, Setting]:
     return {
+        # a ray cluster that is there has an environment of its own
+        "ray_kwargs.ray_init.runtime_env.env_vars": Setting(
+            {"VERL_FILE_LOGGER_PATH": f"{task.folder}/verl.jsonl"}, ALWAYS, new=True
+        ),
         "trainer.use_v1": Setting(True, ALWAYS),
         "trainer.v1.trainer_mode": Setting("sync"),
         "trainer.max_actor_ckpt_to_keep": Setting(2),
