@@ -3,7 +3,7 @@
 import functools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -218,7 +218,7 @@ class Elsewhere(NamedTuple):
     def _measured(self, folder: Path) -> "Load":
         from pmem.train.verl import measure
 
-        count = self._counter()
+        count = measure.counter(self._model(), self.training.sampling["thinking"], guess=self.engine.dry_run)
         path = folder / "train.parquet"
         if self.engine.stage == "sft":
             return measure.of_lessons(path, count)
@@ -227,33 +227,6 @@ class Elsewhere(NamedTuple):
             return measure.of_prompts(path, count, limit)
         form, chunk_tokens, update, _ = self.memories
         return measure.of_memories(path, count, form, chunk_tokens, update, limit)
-
-    def _counter(self) -> Callable[[list[Record]], int]:
-        """Counts with the model's own tokenizer; with pmem's where the model isn't at hand for a dry run."""
-        from pmem.backends.base import Request
-        from pmem.backends.local import prompt_ids
-
-        thinking = self.training.sampling["thinking"]
-        try:
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(self._model(), local_files_only=self.engine.dry_run)
-        except Exception as fault:
-            if self.engine.dry_run:
-                from pmem.tokens import count_messages
-
-                return count_messages
-            why = next(iter(str(fault).splitlines()), "")
-            raise BackendError(f"local model '{self.training.name}': its tokenizer can't be read: {why}") from None
-
-        def count(messages: list[Record]) -> int:
-            if messages[-1]["role"] == "assistant":
-                from pmem.train.verl.lessons import ids_of
-
-                return sum(map(len, ids_of(messages, tokenizer, thinking)))
-            return len(prompt_ids(Request(messages, thinking=thinking), tokenizer, "the model"))
-
-        return count
 
     # ---- what is done -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pmem.errors import MissingExtra, UsageError
+from pmem.train.verl.overrides import (
+    Given,
+    first_line,
+    line,
+    of_preset,
+    parsed,
+    refuse_contradiction,
+    refuse_other_kind,
+)
 from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
 
 INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
@@ -28,15 +37,6 @@ class Composed(NamedTuple):
         return str(OmegaConf.to_yaml(self.config))
 
 
-class _Given(NamedTuple):
-    """A key that somebody sets. raw: as Hydra reads it; said: as whoever set it would say it."""
-
-    key: str
-    value: Any
-    raw: str
-    said: str
-
-
 def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environment: Mapping[str, str]) -> Composed:
     """The configuration of a run. keys: a preset's; given: KEY=VALUE of --set, which go before it.
 
@@ -46,16 +46,16 @@ def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environm
     require_extra()
     os.environ.update(environment)
     ours = settings_of(task)
-    theirs = [*map(_of_preset, keys.items()), *map(_parsed, given)]
+    theirs = [*map(of_preset, keys.items()), *map(parsed, given)]
     for one in theirs:
-        _refuse_contradiction(one, ours)
+        refuse_contradiction(one, ours)
     replaced = {one.key for one in theirs}
-    lines = [_line(key, one.value, new=one.new) for key, one in ours.items() if key not in replaced]
+    lines = [line(key, one.value, new=one.new) for key, one in ours.items() if key not in replaced]
     name = "sft_trainer_engine" if task.stage == "sft" else "ppo_trainer"
     with _quietly():
         config = _composed(name, [*lines, *(one.raw for one in theirs)], theirs)
         for one in theirs:
-            _refuse_other_kind(one, plain(name))
+            refuse_other_kind(one, plain(name))
     found = Composed(config, ours)
     with _quietly():
         _check(found, task)
@@ -80,93 +80,7 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-# ---- what is set ------------------------------------------------------------------------------------------------
-
-
-def _of_preset(item: tuple[str, Any]) -> _Given:
-    key, value = item
-    bare = key.lstrip("+")
-    return _Given(bare, value, _line(bare, value, new=key.startswith("+")), f"--preset: {bare}={value}")
-
-
-def _parsed(text: str) -> _Given:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(text)
-        value = override.value()
-    except HydraException as fault:
-        raise UsageError(f"--set {text}: not KEY=VALUE as Hydra reads it: {_first_line(fault)}") from None
-    if override.is_delete() or override.is_sweep_override():
-        raise UsageError(f"--set {text}: expected one value for a key")
-    return _Given(str(override.key_or_group), _plain(value), text, f"--set {text}")
-
-
-def _plain(value: Any) -> Any:
-    """A parsed value without Hydra's marks of how it was quoted."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return value if isinstance(value, bool | int | float | None) else getattr(value, "text", value)
-
-
-def _line(key: str, value: Any, *, new: bool) -> str:
-    return f"{'+' * new}{key}={_quoted(value)}"
-
-
-def _quoted(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_quoted(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_quoted, value)) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    text = str(value)
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-    return f"'{escaped.replace('${', chr(92) + '${')}'"
-
-
-def _refuse_contradiction(one: _Given, ours: Mapping[str, Setting]) -> None:
-    """Usage error if a key is set that follows from one of our options, or on which we rely."""
-    for key, setting in ours.items():
-        if not (one.key == key or one.key.startswith(f"{key}.") or key.startswith(f"{one.key}.")) or not setting.option:
-            continue
-        if one.key == key and one.value == setting.value:
-            continue
-        if setting.option == ALWAYS:
-            raise UsageError(f"{one.said} contradicts what pmem relies on: {key} is {setting.value!r}")
-        raise UsageError(
-            f"{one.said} contradicts {setting.option}, by which verl's {key} is {setting.value!r}: use {setting.option}"
-        )
-
-
-def _refuse_other_kind(one: _Given, own: Any) -> None:
-    """Usage error if a value is of another kind than the one in verl's own files."""
-    from omegaconf import OmegaConf
-
-    now = OmegaConf.select(own, one.key, throw_on_missing=False) if not one.raw.startswith("+") else None
-    if now is None or one.value is None or (isinstance(now, str) and isinstance(one.value, str)):
-        return
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text"}
-    kind = next((kind for kind in kinds if isinstance(now, kind)), None)
-    fits = isinstance(one.value, bool) if kind is bool else isinstance(one.value, int | float | str)
-    if kind in (int, float):
-        fits = isinstance(one.value, int | float) and not isinstance(one.value, bool)
-    if kind and not fits:
-        raise UsageError(f"{one.said}: verl's {one.key} is {kinds[kind]} (by default {now!r})")
-
-
-# ---- putting together, checking ---------------------------------------------------------------------------------
-
-
-def _composed(name: str, lines: list[str], given: Sequence[_Given]) -> Any:
+def _composed(name: str, lines: list[str], given: Sequence[Given]) -> Any:
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
 
@@ -177,7 +91,7 @@ def _composed(name: str, lines: list[str], given: Sequence[_Given]) -> Any:
             why = f"{fault} {fault.__cause__}"
             said = next((one for one in given if f"'{one.key}'" in why), None)
             if not said or "struct" not in why:
-                raise UsageError(f"verl {VERSION} can't take its configuration: {_first_line(fault)}") from None
+                raise UsageError(f"verl {VERSION} can't take its configuration: {first_line(fault)}") from None
             known, key = _keys(compose(name)), said.key
             if key in known and (inner := INNER.search(why)):  # a mapping with a key that isn't there
                 key = f"{key}.{inner[1]}"
@@ -281,14 +195,10 @@ def _refuse(wrong: Any, why: str) -> None:
 
 def _told(fault: Exception, settings: Mapping[str, Setting]) -> str:
     """A fault of verl's, and which of our options the keys in it come from."""
-    text = _first_line(fault.__cause__ or fault)
+    text = first_line(fault.__cause__ or fault)
     named = {
         f"{setting.option} sets {key}"
         for key, setting in settings.items()
         if setting.option not in ("", ALWAYS) and re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b", text)
     }
     return text + (f" ({'; '.join(sorted(named))})" if named else "")
-
-
-def _first_line(fault: BaseException) -> str:
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)

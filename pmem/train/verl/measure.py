@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pmem.backends.base import Message
+from pmem.backends.base import Message, Request
+from pmem.backends.local import prompt_ids
+from pmem.errors import BackendError
 from pmem.memory.chunks import Chunk, chunked
 from pmem.memory.loop import Form, asked
 from pmem.memory.unread import unread
+from pmem.tokens import count_messages
 
 TRIED = 16
 """Of the longest by characters, so many are counted; the others only by what a character of these comes to."""
@@ -33,6 +36,31 @@ class Load(NamedTuple):
     reply: float
     longest: int
     updates: int = 0
+
+
+def counter(model: str, thinking: bool | None, *, guess: bool) -> Count:
+    """Counts with the model's own tokenizer, a reply at the end included.
+
+    guess: with pmem's instead where the model isn't at hand; else BackendError.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=guess)
+    except Exception as fault:  # whatever the hub and broken files raise
+        if guess:
+            return count_messages
+        why = next(iter(str(fault).splitlines()), "")
+        raise BackendError(f"local model '{model}': its tokenizer can't be read: {why}") from None
+
+    def count(messages: list[Message]) -> int:
+        if messages[-1]["role"] != "assistant":
+            return len(prompt_ids(Request(messages, thinking=thinking), tokenizer, "the model"))
+        from pmem.train.verl.lessons import ids_of
+
+        return sum(map(len, ids_of(messages, tokenizer, thinking)))
+
+    return count
 
 
 def of_lessons(path: Path, count: Count) -> Load:
