@@ -187,7 +187,8 @@ def test_grpo_goes_on_and_leaves_a_model(task: Path, started: Path, judge: str) 
     seen = stopped(task, made, 1)
     assert [one["step"] for one in seen] == [0, 1]
     told = done(task, made).records
-    assert steps(told, "loss") == [1, 2, 3]
+    # verl saves a step before it tells of it: the one it was stopped at may have no record
+    assert steps(told, "loss") in ([1, 2, 3], [1, 3])
     assert steps(told, "eval/accuracy") == [0, 3]
     assert told[:2] == seen
     for one in told[1:]:
