@@ -314,6 +314,7 @@ def test_a_judge_that_fails_leaves_no_reward(
         return [{"verdict": verdict} for verdict in verdicts[:votes]]
 
     monkeypatch.setattr(open_ended, "votes_on", votes_on)
+    monkeypatch.setattr("pmem.reward.rewards.without_thinking", lambda _: "words")  # an empty reply would be 0 unasked
     (tmp_path / "judge").write_bytes(lines([{"call": "none", "prompt": "0" * 16, "reply": "x"}]))
     judged = ["--judge-model", f"recorded:{tmp_path / 'judge'}", "--mix", "open=1", "--steps", "2"]
     told = records(trained(capfd, *command("grpo", task, tmp_path / "out", *judged)))
