@@ -261,16 +261,21 @@ class Elsewhere(NamedTuple):
 
     async def _trained(self) -> None:
         from pmem.train.checkpoints import Checkpoints
-        from pmem.train.verl.launch import Run, launch
+        from pmem.train.verl.launch import Run, latest, launch
         from pmem.train.verl.settings import agents_of
 
         training = self.training
         checkpoints = Checkpoints(training.folder, self._told())
         folder = checkpoints.part
-        await self._once(folder)
-        load = self._measured(folder)
-        task = self._task(folder, load)
-        found = self._composed(task, load)
+        try:
+            await self._once(folder)
+            load = self._measured(folder)
+            task = self._task(folder, load)
+            found = self._composed(task, load)
+        except BaseException:
+            if not latest(folder):  # nothing has been learnt: the next try may well have other settings
+                shutil.rmtree(folder)
+            raise
         if self.engine.stage != "sft":
             (folder / "agents.yaml").write_bytes(orjson.dumps(agents_of(task)))  # JSON is YAML
 

@@ -260,6 +260,7 @@ def test_a_prompt_longer_than_the_room_is_refused_before_anything_starts(task: P
     ran = ended(start(*made, folder=task), seconds=LONG)
     assert ran.status == 1
     assert "more than verl's data.max_prompt_length, 8" in ran.err
+    assert not (task / "x.part").exists()
 
 
 def test_a_dry_run_starts_and_leaves_nothing(task: Path) -> None:
