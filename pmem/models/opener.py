@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pmem.backends.opening import REMOTE, Judging, backend_of
 from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pmem.backends.plan import Plan
     from pmem.backends.usage import Tally
 
-KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
-_REMOTE = ("openai:", "azure:")
 _RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
 OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
@@ -59,7 +58,7 @@ class Opener:
             cache = self._pipe.shared_cache() if self._pipe.shared_cache else Cache(file)
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
         price = self._price(name, backend)
-        if self._ways and cache and name.startswith(_REMOTE):
+        if self._ways and cache and name.startswith(REMOTE):
             backend, limits = self._ways.around(name, backend, cache, limits)
         sampling = {key: given[key] if role == "model" else None for key in OF_THE_MODEL}
         tally = Tally(name, role, price)
@@ -91,6 +90,11 @@ class Opener:
         sizes = Sizes(exact=kind == "azure" or getattr(real, "hosted", False))
         backend = PlanningBackend(real, tally.name, sizes, cacheable=cacheable, cache=cache)
         return backend, PlannedCalls(plan, backend)
+
+    def judging(self, names: Iterable[str], urls: tuple[str, ...]) -> Judging:
+        """What opens the judges again in another process."""
+        named = {"judges": tuple(dict.fromkeys(names)), "urls": urls, "seed": self._seed}
+        return Judging.of({**self._settings, "most": self._settings["max_cost"], **named})
 
     def refuse_for_training(self) -> None:
         """Usage error for ways of asking that training can't wait for."""
@@ -144,40 +148,12 @@ class Opener:
 
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
-        kind, _, rest = name.partition(":")
-        asks_nothing = bool(given["plan"] or given["batch_out"])
-        if rest and kind == "openai":
-            from pmem.backends.openai import OpenAIBackend
-
-            return OpenAIBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
-        if rest and kind == "azure":
-            from pmem.backends.azure import AzureBackend
-
-            return AzureBackend(rest, urls, timeout=given["timeout"], keyless=asks_nothing)
-        if rest and kind == "recorded":
-            from pmem.backends.recorded import RecordedBackend
-
-            return RecordedBackend(rest)
-        if rest and kind == "local":
-            from pmem.backends.local import LocalBackend
-
-            return LocalBackend(rest, dtype=given["dtype"])
-        if rest and kind == "vllm":
-            from pmem.backends.vllm import VLLMBackend
-
-            return VLLMBackend(
-                rest,
-                tensor_parallel=given["tensor_parallel"] or 1,
-                dtype=given["dtype"],
-                context=given["context_length"],
-                gpu_memory=given["gpu_memory"],
-            )
-        raise click.UsageError(f"no model '{name}': expected {KINDS}")
+        return backend_of(name, urls, given, asks_nothing=bool(given["plan"] or given["batch_out"]))
 
     def _price(self, name: str, backend: "Backend") -> Any:
         from pmem.backends.prices import FREE, price_of
 
-        if not name.startswith(_REMOTE):
+        if not name.startswith(REMOTE):
             return FREE
         rest = name.partition(":")[2]
         table = Path(self._settings["prices"]) if self._settings["prices"] else None

@@ -6,12 +6,14 @@ from typing import Any
 import click
 
 from pmem.backends.model import Model
-from pmem.models import POSITIVE, Finite, model_options
+from pmem.backends.opening import Judging
+from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
+from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards
-from pmem.stream.options import TO_FOLDER, seed_option, stream_options
+from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.training import Training, size_of, training_options
+from pmem.training import Training, rollout_options, size_of, training_options
 
 Record = dict[str, Any]
 
@@ -20,23 +22,11 @@ Record = dict[str, Any]
     epilog="Example: pmem grpo train.jsonl --histories histories.jsonl -m local:started --judge-model openai:gpt-5 "
     "-o trained > metrics.jsonl"
 )
-@stream_options(to=TO_FOLDER)
+@stream_options(to=TO_MODEL)
+@engine_options
 @model_options(judges=True, trained=True)
 @seed_option
-@click.option("--group", type=click.IntRange(min=2), default=8, show_default=True, help="Replies to each question.")
-@click.option("--clip", type=POSITIVE, default=0.2, show_default=True, help="How far a token's ratio counts.")
-@click.option("--clip-high", type=POSITIVE, help="The same upwards (default: --clip).")
-@click.option("--kl", type=Finite(min=0), default=0.001, show_default=True,
-              help="Weight of the distance to the model at the start (0: none; saves its memory).")  # fmt: skip
-@click.option("--mini-batches", type=click.IntRange(min=1), default=1, show_default=True, help="Updates in a step.")
-@click.option("--passes", type=click.IntRange(min=1), default=1, show_default=True,
-              help="How often the replies of a step are learnt from.")  # fmt: skip
-@click.option("--votes", type=click.IntRange(min=1), default=3, show_default=True,
-              help="open: votes of each judge; the majority decides.")  # fmt: skip
-@click.option("--length-penalty", type=Finite(min=0), default=0.0, show_default=True,
-              help="Taken off a reward for a reply of --max-tokens, in proportion for a shorter one.")  # fmt: skip
-@click.option("--format-reward", type=Finite(min=0), default=0.0, show_default=True,
-              help="Added to the reward of a reply that can be read.")  # fmt: skip
+@rollout_options
 @training_options(steps=None, batch=32, rate=1e-6, schedule="constant", mix="mcq=0.8,open=0.2")
 def command(
     pipe: Pipe,
@@ -44,7 +34,9 @@ def command(
     judges: tuple[Model, ...],
     prompts: Prompts,
     sampling: Record,
+    judging: Judging,
     seed: int,
+    engine: Engine,
     **given: Any,
 ) -> None:
     """Train a model by rewards: GRPO.
@@ -67,6 +59,10 @@ def command(
     async def work(questions: list[Record]) -> None:
         asked, size = training.questions(questions), given["batch_size"]
         steps = given["steps"] or math.ceil(len(asked) / size)
+        if engine.elsewhere:
+            asks = [ask for step in range(steps) for ask in asked.batch(step, size)]
+            await Elsewhere(engine, training, given, steps, asks, training.held_out(), warmth, judging).run()
+            return
         opened = training.open(questions, steps, rewards, n=given["group"], temperature=warmth)
         from pmem.train import grpo
 

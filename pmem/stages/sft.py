@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
+from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards
-from pmem.stream.options import TO_FOLDER, seed_option, stream_options
+from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
 from pmem.stream.source import records
+from pmem.train.questions import Questions
 from pmem.train.targets import Chosen, Gold, Lesson, known
 from pmem.training import Training, sampling_options, size_of, training_options
 
@@ -20,7 +22,8 @@ Record = dict[str, Any]
     epilog="Examples: pmem sft train.jsonl --histories histories.jsonl -m local:smollm2 -o started > metrics.jsonl; "
     "pmem sft train.jsonl --targets results.jsonl --histories histories.jsonl -m local:smollm2 -o started"
 )
-@stream_options(to=TO_FOLDER)
+@stream_options(to=TO_MODEL)
+@engine_options
 @sampling_options
 @seed_option
 @click.option("--targets", default="gold", show_default=True, metavar="gold|FILE",
@@ -36,6 +39,7 @@ def command(
     thinking: bool | None,
     context_length: int | None,
     dtype: str | None,
+    engine: Engine,
     **given: Any,
 ) -> None:
     """Fine-tune a model on right replies.
@@ -48,7 +52,12 @@ def command(
     training = Training(pipe, model, texts, seed, sampling, {**given, "targets": targets})
 
     async def work(questions: list[Record]) -> None:
-        lessons = _lessons(targets, training, questions)
+        lessons, steps = _lessons(targets, training, questions), given["steps"]
+        if engine.elsewhere:
+            taught = [lesson for step in range(steps) for lesson in lessons.batch(step, given["batch_size"])]
+            held_out = _held_out(training)
+            await Elsewhere(engine, training, {**given, "targets": targets}, steps, taught, held_out).run()
+            return
         opened = training.open(questions, given["steps"], Rewards((), texts), n=1, temperature=0.0)
         from pmem.train import sft
         from pmem.train.batches import Conversation
@@ -66,6 +75,15 @@ def command(
         await sft.train(opened.policy, batch, opened.run, opened.held_out)
 
     pipe.gather(work, reads="qa")
+
+
+def _held_out(training: Training) -> list[Lesson]:
+    """Right replies to the questions of --eval-set."""
+    asks = training.held_out()
+    if not asks:
+        return []
+    gold = Gold(Questions([ask.qa for ask in asks], {"mcq": 1.0}, 0), training.prompts, training.given["reply_form"])
+    return [Lesson(ask, gold.reply(ask)) for ask in asks]
 
 
 def _lessons(targets: str, training: Training, questions: list[Record]) -> Gold | Chosen:

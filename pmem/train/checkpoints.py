@@ -7,7 +7,7 @@ Questions, their order and seeds of samples are functions of the step: there is 
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,18 @@ class Checkpoints:
 
     def finish(self, policy: Policy) -> None:
         """All is done: the model as FOLDER, which `local:FOLDER` loads; checkpoints go."""
-        with self._written("model") as folder:
+
+        def put(folder: Path) -> None:
             model = policy.adapters.merge_and_unload() if policy.adapters else policy.model
             model.save_pretrained(folder)
             policy.loaded.tokenizer.save_pretrained(folder)
+
+        self.leave(put)
+
+    def leave(self, put: Callable[[Path], None]) -> None:
+        """All is done: FOLDER is what `put` writes into the folder that it is told; FOLDER.part goes."""
+        with self._written("model") as folder:
+            put(folder)
             shutil.copy(self.part / RUN, folder / "pmem_training.json")
         try:
             if self.target.is_dir():

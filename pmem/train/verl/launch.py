@@ -1,0 +1,186 @@
+"""Starting verl, following what it measures, and keeping the model that it leaves."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from pmem.errors import OutputError, PmemError
+from pmem.train.verl.compose import Composed
+
+NAMES = {
+    "critic/score/mean": "reward/mean",
+    "actor/pg_loss": "loss",
+    "train/loss": "loss",
+    "actor/kl_loss": "kl/reference",
+    "actor/pg_clipfrac": "clip_fraction",
+    "actor/entropy": "entropy",
+    "actor/grad_norm": "gradient_norm",
+    "train/grad_norm": "gradient_norm",
+    "actor/lr": "learning_rate",
+    "train/lr": "learning_rate",
+    "response_length/mean": "reply_tokens/mean",
+    "response_length/max": "reply_tokens/max",
+    "val/loss": "eval/loss",
+    "val-core/pmem/mcq/acc/mean@1": "eval/accuracy",
+}
+"""verl's names of what pmem's own trainer measures too; the others stay as they are."""
+LOOK = 0.5
+"""Seconds between two looks at what has come."""
+PATIENCE = 30.0
+"""Seconds for verl to end by itself, once it has been told to."""
+SHOWN = 5
+"""Lines of its log in a message."""
+
+
+class Run(NamedTuple):
+    """A run's folder. write: takes a metric record's line; show: is told (step, values), for a progress bar."""
+
+    folder: Path
+    stage: str
+    steps: int
+    write: Callable[[bytes], None]
+    show: Callable[[int, Mapping[str, float]], None]
+
+
+async def launch(run: Run, found: Composed, environment: Mapping[str, str]) -> Path:
+    """Run verl until it is done, from its last checkpoint if there is one; the folder of the model it left.
+
+    Errors: PmemError with the end of its log; what its processes reported, if they did.
+    """
+    folder = run.folder
+    done = latest(folder)
+    _said_before(run, done)
+    if done < run.steps:
+        await _running(run, found, environment)
+    if latest(folder) < run.steps:
+        raise PmemError(f"verl ended after step {latest(folder)} of {run.steps}; see {folder / 'log.txt'}")
+    model = folder / "checkpoints" / f"global_step_{run.steps}" / ("." if run.stage == "sft" else "actor")
+    left = (model / "huggingface").resolve()
+    if not any(left.glob("*.safetensors")):
+        raise PmemError(f"verl left no Hugging Face model in {left} (is checkpoint.save_contents changed?)")
+    return left
+
+
+def latest(folder: Path) -> int:
+    """The step of the last whole checkpoint; 0 without one."""
+    try:
+        return int((folder / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _said_before(run: Run, done: int) -> None:
+    """Write the records up to a step again, and forget those behind it: these steps are taken anew."""
+    file = run.folder / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    kept = [line for line in lines if line.endswith(b"\n") and orjson.loads(line)["step"] <= done and done]
+    file.write_bytes(b"".join(kept))
+    for line in kept:
+        run.write(line)
+
+
+async def _running(run: Run, found: Composed, environment: Mapping[str, str]) -> None:
+    """Start verl, and tell its metrics as they come."""
+    folder = run.folder
+    alarm, measured, log = folder / "alarm.txt", folder / "verl.jsonl", folder / "log.txt"
+    alarm.unlink(missing_ok=True)
+    measured.write_bytes(b"")
+    try:
+        (folder / "verl.yaml").write_text(found.text(), encoding="utf-8")
+    except OSError as fault:
+        raise OutputError(f"{folder}: can't be written: {fault.strerror}") from None
+    variables = {**os.environ, **environment, "VERL_FILE_LOGGER_PATH": str(measured), "HYDRA_FULL_ERROR": "1"}
+    with log.open("ab") as to:
+        process = await asyncio.create_subprocess_exec(
+            *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to, env=variables,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        async for step, values in _lines(measured, process, alarm):
+            if not values:  # a mean over nothing
+                continue
+            record = {"type": "metric", "run": run.stage, "step": step, "values": values}
+            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+            with (folder / "metrics.jsonl").open("ab") as kept:
+                kept.write(line)
+            run.write(line)
+            run.show(step, values)
+    finally:
+        await _ended(process)
+    if alarm.exists():
+        raise PmemError(f"{alarm.read_text(encoding='utf-8')} (verl's log: {log})")
+    if process.returncode:
+        raise PmemError(f"verl stopped with status {process.returncode}: {_end(log)} (the whole log: {log})")
+
+
+def command(run: Run, found: Composed) -> list[str]:
+    """What is started: verl's trainer with the configuration in the run's folder, nothing else."""
+    folder = str(run.folder.resolve())
+    hydra = [f"--config-path={folder}", "--config-name=verl", f"hydra.run.dir='{folder}/hydra'"]
+    hydra += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    if run.stage != "sft":
+        return [sys.executable, "-m", "verl.trainer.main_ppo", *hydra]
+    ranks = found.config.trainer.n_gpus_per_node
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return [*torchrun, "-m", "verl.trainer.sft_trainer", *hydra]
+
+
+async def _lines(
+    measured: Path, process: asyncio.subprocess.Process, alarm: Path
+) -> AsyncIterator[tuple[int, dict[str, float]]]:
+    """What verl has measured, step by step, until it ends or one of its processes raises the alarm."""
+    with measured.open("rb") as file:
+        rest = b""
+        while True:
+            over = process.returncode is not None or _raised(alarm)
+            rest += file.read()
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                said = orjson.loads(line)
+                yield int(said["step"]), values_of(said["data"])
+            if over:
+                return
+            await asyncio.sleep(LOOK)
+
+
+def _raised(alarm: Path) -> bool:
+    return alarm.exists() and alarm.stat().st_size > 0  # else it is just being written
+
+
+def values_of(data: Mapping[str, Any]) -> dict[str, float]:
+    """verl's metrics under our names; only finite numbers."""
+    numbers = {name: one for name, one in data.items() if isinstance(one, int | float) and one - one == 0}
+    return {NAMES.get(name, name): float(one) for name, one in numbers.items()}
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Make sure that nothing of it is left."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), PATIENCE)
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _end(log: Path) -> str:
+    """The last line that names an error, else the last lines of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line and not line.startswith(("File ", "raise "))]
+    return named[-1] if named else " | ".join(lines[-SHOWN:])
