@@ -29,7 +29,7 @@ T = TypeVar("T")
 REPLIES: dict[str, list[dict[str, Any]]] = {  # how a stage writes its reply's schema, and such schemas
     "VERDICT": [VERDICT],
     "_VERDICT": [implicitness._VERDICT],
-    "MISTAKE": [mistakes.MISTAKE],
+    "schema": [mistakes.BY_CASE[1], mistakes.BY_REFERENCE[1]],
     "PROFILE": [people.PROFILE],
     "QUERY": [questions.QUERY],
     "_options_reply(target.case)": [questions._options_reply(case) for case in questions.MADE],

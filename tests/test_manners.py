@@ -37,6 +37,7 @@ DROPPED = [question(n, passes=False) for n in range(5, 8)]
 MIXED = lines([KEPT[0], DROPPED[0], *KEPT[1:4], *DROPPED[1:], KEPT[4]])
 TORN = b'{"type":"qa","id":'
 READERS = [name for name in COMMANDS if name not in ("schema", "import", "export", "cache", "memlog")]
+TRAINING = ("sft", "grpo", "memtrain")
 ASKING = ("personas", "converse", "qa", "judge", "eval", "memdump", "chat")
 
 
@@ -44,6 +45,8 @@ def needs(command: str) -> list[str]:
     """The options that a command can't do without."""
     if command == "annotate":
         return ["--sheet", "sheets"]
+    if command in TRAINING:
+        return ["-m", "local:none", "-o", "model"]
     more = {"eval": ["--context", "none"], "chat": ["--memory", str(ROOT / "README.md")]}
     return ["-m", "recorded:none.jsonl", *more.get(command, [])] if command in ASKING else []
 
@@ -258,7 +261,8 @@ def test_every_way_in_gives_the_same(tmp_path: Path, how: str, stub: Stub) -> No
     assert bash(f"pmem show {how}", folder=tmp_path).out.count(b"qa q-") == 8
 
 
-GIVING = [command for command in READERS if command != "audit"]  # that of nothing isn't passed: golden/audit/odd-input
+GIVING = [command for command in READERS if command not in ("audit", *TRAINING)]
+"""An audit of nothing isn't passed (golden/audit/odd-input), and there is no model that learnt from nothing."""
 NOTHING = ["< /dev/null", "< blank.jsonl"]
 NOTHING_IN_FILES = ["empty.jsonl", "/dev/null", "empty.gz", "bom.jsonl"]
 

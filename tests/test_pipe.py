@@ -172,7 +172,10 @@ def test_a_slow_head_holds_up_the_output_alone() -> None:
             return await through(work, batches(list(range(100))), 8)
 
         reading = asyncio.create_task(read())
-        await asyncio.sleep(0.02)
+        for _ in range(500):  # 5 s at most
+            await asyncio.sleep(0.01)
+            if len(begun) == 100:
+                break
         assert begun == list(range(100)) and not reading.done()
         release.set()
         assert await reading == list(range(100))
