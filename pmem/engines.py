@@ -183,6 +183,7 @@ class Elsewhere(NamedTuple):
 
     def _task(self, folder: Path, load: "Load") -> "Task":
         from pmem.train.verl import settings
+        from pmem.train.verl.measure import rounded
 
         training, memories = self.training, self.memories
         written = memories and settings.Memories(
@@ -195,7 +196,7 @@ class Elsewhere(NamedTuple):
             steps=self.steps,
             given=self.given,
             limit=training.limit,
-            longest=load.longest,
+            longest=rounded(load.longest),
             seed=training.seed,
             folder=str(folder),
             held_out=(folder / "val.parquet").exists(),
@@ -250,7 +251,7 @@ class Elsewhere(NamedTuple):
         found = composed(task, keys, self.engine.keys, environment)
         sft = self.engine.stage == "sft"
         room = found.config.data.max_length if sft else found.config.data.max_prompt_length
-        if load.longest > room + 63:  # what is measured is rounded up
+        if load.longest > room:
             what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
             what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
             raise InputError(

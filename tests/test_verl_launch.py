@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_tells_each_step_once(
     with (run.folder / "metrics.jsonl").open("ab") as torn:
         torn.write(b'{"step": 3')
     told.clear()
-    script(monkeypatch, "say(2, a=20); say(3, a=30); save(3)")
+    script(monkeypatch, "say(1, again=1); say(2, a=20); say(3, a=30); save(3)")
     asyncio.run(launch.launch(run, FOUND, {}))
     assert [(one["step"], one["values"]["a"]) for one in told] == [(1, 1), (2, 20), (3, 30)]
     told.clear()

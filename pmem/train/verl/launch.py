@@ -58,7 +58,7 @@ async def launch(run: Run, found: Composed, environment: Mapping[str, str]) -> P
     done = latest(folder)
     _said_before(run, done)
     if done < run.steps:
-        await _running(run, found, environment)
+        await _running(run, found, environment, done)
     if latest(folder) < run.steps:
         raise PmemError(f"verl ended after step {latest(folder)} of {run.steps}; see {folder / 'log.txt'}")
     model = folder / "checkpoints" / f"global_step_{run.steps}" / ("." if run.stage == "sft" else "actor")
@@ -86,7 +86,7 @@ def _said_before(run: Run, done: int) -> None:
         run.write(line)
 
 
-async def _running(run: Run, found: Composed, environment: Mapping[str, str]) -> None:
+async def _running(run: Run, found: Composed, environment: Mapping[str, str], done: int) -> None:
     """Start verl, and tell its metrics as they come."""
     folder = run.folder
     alarm, measured, log = folder / "alarm.txt", folder / "verl.jsonl", folder / "log.txt"
@@ -104,7 +104,7 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str]) ->
         )  # fmt: skip
     try:
         async for step, values in _lines(measured, process, alarm):
-            if not values:  # a mean over nothing
+            if not values or step <= done > 0:  # a mean over nothing; what verl measures again where it goes on
                 continue
             record = {"type": "metric", "run": run.stage, "step": step, "values": values}
             line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

@@ -29,7 +29,7 @@ Count = Callable[[list[Message]], int]
 class Load(NamedTuple):
     """What a rollout (SFT: a lesson) is made of. conversations, prompt: how many, and the tokens of all their prompts,
     on average; reply: tokens of its replies, at most (SFT: of the target, on average); longest: of the longest prompt
-    (SFT: with its reply), rounded up; updates: of a memory, at most."""
+    (SFT: with its reply); updates: of a memory, at most."""
 
     conversations: float
     prompt: float
@@ -73,7 +73,7 @@ def of_lessons(path: Path, count: Count) -> Load:
         targets += len(messages[-1]["content"])
         prompts += _characters(messages[:-1])
     longest, each = whole.counted(count)
-    return Load(1, each * prompts / rows, each * targets / rows, _rounded(longest))
+    return Load(1, each * prompts / rows, each * targets / rows, longest)
 
 
 def of_prompts(path: Path, count: Count, reply: int) -> Load:
@@ -84,7 +84,7 @@ def of_prompts(path: Path, count: Count, reply: int) -> Load:
         characters += _characters(messages)
         whole.look(messages, _characters(messages))
     longest, each = whole.counted(count)
-    return Load(1, each * characters / rows, reply, _rounded(longest))
+    return Load(1, each * characters / rows, reply, longest)
 
 
 def of_memories(path: Path, count: Count, form: Form, chunk_tokens: int, update: int, answer: int) -> Load:
@@ -109,7 +109,7 @@ def of_memories(path: Path, count: Count, form: Form, chunk_tokens: int, update:
     memory = round(SPARE * form.most)
     prompts = each * characters / rows + memory * chunks / rows + count([{"role": "user", "content": ""}])
     replies = update * chunks / rows + answer
-    return Load(chunks / rows + 1, prompts, replies, _rounded(longest + memory), most)
+    return Load(chunks / rows + 1, prompts, replies, longest + memory, most)
 
 
 def _sent(chunk: Chunk, form: Form) -> list[Message]:
@@ -145,5 +145,6 @@ def _characters(messages: list[Message]) -> int:
     return sum(len(one["content"]) for one in messages)
 
 
-def _rounded(tokens: int) -> int:
+def rounded(tokens: int) -> int:
+    """The room that is made for so many tokens."""
     return -(-tokens // STEP) * STEP
