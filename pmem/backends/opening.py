@@ -8,6 +8,7 @@ import click
 if TYPE_CHECKING:
     from pmem.backends.base import Backend
     from pmem.backends.model import Model
+    from pmem.backends.prices import Price
 
 KINDS = "openai:NAME, azure:DEPLOYMENT, vllm:NAME, local:NAME-or-path or recorded:FILE"
 REMOTE = ("openai:", "azure:")
@@ -50,6 +51,18 @@ def backend_of(
     raise click.UsageError(f"no model '{name}': expected {KINDS}")
 
 
+def price_for(name: str, backend: "Backend", prices: str | None, *, batch: bool = False) -> "Price | None":
+    """What a model's tokens cost; None where nobody knows. prices: a table of the user's own."""
+    from pathlib import Path
+
+    from pmem.backends.prices import FREE, price_of
+
+    if not name.startswith(REMOTE):
+        return FREE
+    table = Path(prices) if prices else None
+    return price_of(name.partition(":")[2], table, hosted=getattr(backend, "hosted", False), batch=batch)
+
+
 class Judging(NamedTuple):
     """What opens a command's judges again in another process; plain values. most: of --max-cost."""
 
@@ -84,7 +97,6 @@ def judges_of(judging: Judging) -> "tuple[Model, ...]":
     from pmem.backends.cache import Cache, default_path
     from pmem.backends.calls import Limits
     from pmem.backends.model import Model
-    from pmem.backends.prices import FREE, price_of
     from pmem.backends.usage import Budget, Tally
 
     budget = Budget(judging.most) if judging.most else None
@@ -94,9 +106,7 @@ def judges_of(judging: Judging) -> "tuple[Model, ...]":
         backend = backend_of(name, judging.urls, judging._asdict())
         keeps = backend.cacheable and not judging.no_cache
         cache = Cache(Path(judging.cache) if judging.cache else default_path()) if keeps else None
-        table = Path(judging.prices) if judging.prices else None
-        hosted = getattr(backend, "hosted", False)
-        price = price_of(name.partition(":")[2], table, hosted=hosted) if name.startswith(REMOTE) else FREE
+        price = price_for(name, backend, judging.prices)
         return Model(name, backend, cache=cache, limits=limits, tally=Tally(name, "judge", price), seed=judging.seed)
 
     return tuple(map(one, judging.judges))

@@ -11,9 +11,8 @@ from typing import Any
 
 import orjson
 
-from pmem import check
 from pmem.errors import RecordError
-from pmem.formats.imported import Record
+from pmem.formats.imported import Record, keys
 from pmem.formats.logs import Chat, Said, time_of
 from pmem.images import in_words
 
@@ -32,9 +31,8 @@ def chat(item: Record) -> Chat:
     """A conversation of conversations.json. RecordError for what is none, or whose tree is broken."""
     mapping = item.get("mapping")
     if not isinstance(mapping, dict):
-        found = check.plain(", ".join([*item][:5]), 100)
         other = "; `pmem import claude` reads such files" if "chat_messages" in item else ""
-        raise RecordError(f"no conversation of ChatGPT: expected mapping; found {found}{other}", reason="type")
+        raise RecordError(f"no conversation of ChatGPT: expected mapping; found {keys(item)}{other}", reason="type")
     said, about = [], None
     for name in _branch(mapping, item.get("current_node")):
         message = mapping[name].get("message")

@@ -3,9 +3,8 @@
 import re
 from typing import Any
 
-from pmem import check
 from pmem.errors import RecordError
-from pmem.formats.imported import Record
+from pmem.formats.imported import Record, keys
 from pmem.formats.logs import Chat, Said, time_of
 from pmem.images import in_words
 
@@ -19,9 +18,10 @@ def chat(item: Record) -> Chat:
     """A conversation of conversations.json. RecordError for what is none."""
     messages = item.get("chat_messages")
     if not isinstance(messages, list):
-        found = check.plain(", ".join([*item][:5]), 100)
         other = "; `pmem import chatgpt` reads such files" if "mapping" in item else ""
-        raise RecordError(f"no conversation of Claude: expected chat_messages; found {found}{other}", reason="type")
+        raise RecordError(
+            f"no conversation of Claude: expected chat_messages; found {keys(item)}{other}", reason="type"
+        )
     for place, one in enumerate(messages):
         if not isinstance(one, dict) or one.get("sender") not in ("human", "assistant"):
             raise _fault("expected a message whose sender is human or assistant", f"/chat_messages/{place}")

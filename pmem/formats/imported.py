@@ -224,6 +224,11 @@ def _is_content(value: Any) -> bool:
     return isinstance(value, str | list) and sound_parts
 
 
+def keys(item: Record) -> str:
+    """The first keys of an object that is none of a format, for a message."""
+    return check.plain(", ".join([*item][:5]), 100)
+
+
 def sound(kind: str, record: Record) -> Record:
     """The record itself; RecordError if what was read makes none that its schema allows."""
     if check.validator(kind)(record):

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from pmem.errors import RecordError
-from pmem.formats.imported import Histories, Record, Session, question, text
+from pmem.formats.imported import Histories, Record, Session, keys, question, text
 from pmem.formats.items import items
 from pmem.images import in_words
 from pmem.stream.made import Made
@@ -41,8 +41,7 @@ def entries(paths: tuple[str, ...]) -> Iterator[Entry | Torn]:
 def _questions(found: Entry) -> Iterator[Entry | Torn]:
     sample = found.record
     if not isinstance(sample.get("conversation"), dict) or not isinstance(sample.get("qa"), list):
-        keys = ", ".join(list(sample)[:5])
-        said = f"no sample of LoCoMo: expected sample_id, conversation and qa; found {keys}"
+        said = f"no sample of LoCoMo: expected sample_id, conversation and qa; found {keys(sample)}"
         yield Torn(found, RecordError(said, reason="type"))
         return
     for one in sample["qa"]:

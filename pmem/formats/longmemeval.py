@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pmem.errors import RecordError
-from pmem.formats.imported import Histories, Message, Record, Session, Told, question, said, text
+from pmem.formats.imported import Histories, Message, Record, Session, Told, keys, question, said, text
 from pmem.stream.made import Made
 from pmem.stream.source import Entry
 
@@ -36,9 +36,8 @@ class Importer:
         own_id = item.get("question_id", item.get("id"))
         asked, answer = item.get("question", item.get("query")), item.get("answer", item.get("gold_answers"))
         if own_id is None or asked is None or answer is None:
-            found = ", ".join(list(item)[:5])
-            raise RecordError(f"no question of LongMemEval: expected question_id, question and answer; found {found}",
-                              reason="type")  # fmt: skip
+            expected = "question_id, question and answer"
+            raise RecordError(f"no question of LongMemEval: expected {expected}; found {keys(item)}", reason="type")
         own_id, date = text(own_id, "/question_id"), item.get("question_date")
         told, shown = self._told(item, own_id, Path(entry.file).name)
         made = question(

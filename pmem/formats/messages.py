@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pmem import check
 from pmem.draws import fingerprint
 from pmem.errors import RecordError
-from pmem.formats.imported import Message, Record, Session, history, text
+from pmem.formats.imported import Message, Record, Session, history, keys, text
 from pmem.formats.logs import Chat, Log, Said, day_of, known_time
 from pmem.stream.made import Made
 from pmem.stream.source import Entry
@@ -92,8 +92,7 @@ def of_sharegpt(entry: Entry) -> Entry:
     item = entry.record
     turns = item.get("conversations")
     if not isinstance(turns, list):
-        found = check.plain(", ".join([*item][:5]), 100)
-        raise RecordError(f"no chat of ShareGPT: expected a list conversations; found {found}", reason="type")
+        raise RecordError(f"no chat of ShareGPT: expected a list conversations; found {keys(item)}", reason="type")
     messages = []
     for place, turn in enumerate(turns):
         speaker = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
@@ -109,8 +108,9 @@ def of_sharegpt(entry: Entry) -> Entry:
 def _sittings(item: Record) -> list[_Sitting]:
     given = item["sessions"] if isinstance(item.get("sessions"), list) else [item]
     if not all(isinstance(one, dict) and isinstance(one.get("messages"), list) for one in given):
-        found = ", ".join(list(item)[:5])
-        raise RecordError(f"no chat: expected a list messages, or sessions that have one; found {found}", reason="type")
+        raise RecordError(
+            f"no chat: expected a list messages, or sessions that have one; found {keys(item)}", reason="type"
+        )
     return [
         _sitting(one, "/messages" if one is item else f"/sessions/{number}/messages")
         for number, one in enumerate(given)

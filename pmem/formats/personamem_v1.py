@@ -16,7 +16,7 @@ import orjson
 
 from pmem.choices import LETTERS
 from pmem.errors import InputError, RecordError
-from pmem.formats.imported import Histories, Record, Session, Told, choices, question, said, text
+from pmem.formats.imported import Histories, Record, Session, Told, choices, keys, question, said, text
 from pmem.formats.items import items
 from pmem.stream.made import Made
 from pmem.stream.source import Entry, Torn
@@ -74,8 +74,7 @@ class Importer:
             return Made([self._of_query(item, file)])
         if set(COLUMNS) <= item.keys():
             return Made([self._of_row(item, file)])
-        found = ", ".join(list(item)[:5])
-        raise RecordError(f"no question: expected query and gold_answers, or a row of PersonaMem; found {found}",
+        raise RecordError(f"no question: expected query and gold_answers, or a row of PersonaMem; found {keys(item)}",
                           reason="type")  # fmt: skip
 
     def _of_query(self, item: Record, file: Path) -> Record:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmem.backends.opening import REMOTE, Judging, backend_of
+from pmem.backends.opening import REMOTE, Judging, backend_of, price_for
 from pmem.stream.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Opener:
         if cached and (file.exists() or not given["plan"]):
             cache = self._pipe.shared_cache() if self._pipe.shared_cache else Cache(file)
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
-        price = self._price(name, backend)
+        in_batches = bool(given["batch"] or given["batch_out"])
+        price = price_for(name, backend, given["prices"], batch=in_batches)
         if self._ways and cache and name.startswith(REMOTE):
             backend, limits = self._ways.around(name, backend, cache, limits)
         sampling = {key: given[key] if role == "model" else None for key in OF_THE_MODEL}
@@ -149,13 +150,3 @@ class Opener:
     def _backend(self, name: str, urls: tuple[str, ...]) -> "Backend":
         given = self._settings
         return backend_of(name, urls, given, asks_nothing=bool(given["plan"] or given["batch_out"]))
-
-    def _price(self, name: str, backend: "Backend") -> Any:
-        from pmem.backends.prices import FREE, price_of
-
-        if not name.startswith(REMOTE):
-            return FREE
-        rest = name.partition(":")[2]
-        table = Path(self._settings["prices"]) if self._settings["prices"] else None
-        in_batches = bool(self._settings["batch"] or self._settings["batch_out"])
-        return price_of(rest, table, hosted=backend.hosted, batch=in_batches)  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ from pmem import tokens
 from pmem.backends.model import Model
 from pmem.backends.opening import Judging
 from pmem.engines import TO_MODEL, Elsewhere, Engine, Memories, engine_options
-from pmem.memory.loop import Form
+from pmem.memory.loop import MOST, Form
+from pmem.memory.memories import CHUNK
 from pmem.models import model_options
 from pmem.prompts import Prompts
 from pmem.stream.options import seed_option, stream_options
@@ -29,9 +30,9 @@ Record = dict[str, Any]
 @model_options(judges=True, trained=True)
 @seed_option
 @rollout_options
-@click.option("--chunk-tokens", type=click.IntRange(min=20), default=5000, show_default=True,
+@click.option("--chunk-tokens", type=click.IntRange(min=20), default=CHUNK, show_default=True,
               help="Most tokens of chats read at once.")  # fmt: skip
-@click.option("--memory-tokens", type=click.IntRange(min=20), default=2048, show_default=True,
+@click.option("--memory-tokens", type=click.IntRange(min=20), default=MOST, show_default=True,
               help="Most tokens of a memory, and of a reply that updates it.")  # fmt: skip
 @click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
               help="Which of the two prompts to use.")  # fmt: skip

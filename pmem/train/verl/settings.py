@@ -76,6 +76,19 @@ def _trainer(task: Task) -> dict[str, Setting]:
     }
 
 
+def _optimiser(task: Task) -> dict[str, Setting]:
+    """AdamW's settings, and the learning rate's, which both of verl's trainers name alike."""
+    given = task.given
+    return {
+        "optim.lr": Setting(given["learning_rate"], "--learning-rate"),
+        "optim.lr_scheduler_type": Setting(given["schedule"], "--schedule"),
+        "optim.lr_warmup_steps": Setting(_warmup(task), "--warmup"),
+        "optim.lr_warmup_steps_ratio": Setting(0.0, "--warmup"),
+        "optim.weight_decay": Setting(given["weight_decay"], "--weight-decay"),
+        "optim.clip_grad": Setting(given["clip_norm"], "--clip-norm"),
+    }
+
+
 def _warmup(task: Task) -> int:
     """Steps before the full rate. verl's first step within a warm-up has the rate 0; a single one is none."""
     steps = round(task.given["warmup"] * task.steps)
@@ -96,12 +109,7 @@ def _sft(task: Task) -> dict[str, Setting]:
         "model.lora_alpha": Setting(2 * given["lora"] or 16, "--lora"),
         "engine.strategy": Setting("fsdp2"),
         "engine.seed": Setting(task.seed, "--seed"),
-        "optim.lr": Setting(given["learning_rate"], "--learning-rate"),
-        "optim.lr_scheduler_type": Setting(given["schedule"], "--schedule"),
-        "optim.lr_warmup_steps": Setting(_warmup(task), "--warmup"),
-        "optim.lr_warmup_steps_ratio": Setting(0.0, "--warmup"),
-        "optim.weight_decay": Setting(given["weight_decay"], "--weight-decay"),
-        "optim.clip_grad": Setting(given["clip_norm"], "--clip-norm"),
+        **_optimiser(task),
         "data.train_files": Setting(f"{task.folder}/train.parquet", ALWAYS),
         "data.val_files": Setting(f"{task.folder}/val.parquet" if task.held_out else None, "--eval-set"),
         "data.train_batch_size": Setting(given["batch_size"], "--batch-size"),
@@ -159,12 +167,7 @@ def _actor(task: Task) -> dict[str, Setting]:
     }
     actor = {
         "strategy": Setting("fsdp2"),
-        "optim.lr": Setting(given["learning_rate"], "--learning-rate"),
-        "optim.lr_scheduler_type": Setting(given["schedule"], "--schedule"),
-        "optim.lr_warmup_steps": Setting(_warmup(task), "--warmup"),
-        "optim.lr_warmup_steps_ratio": Setting(0.0, "--warmup"),
-        "optim.weight_decay": Setting(given["weight_decay"], "--weight-decay"),
-        "optim.clip_grad": Setting(given["clip_norm"], "--clip-norm"),
+        **_optimiser(task),
         "grad_clip": Setting(given["clip_norm"], "--clip-norm"),
         # verl counts conversations, and fills a batch up to whole mini-batches with empty rows
         "ppo_mini_batch_size": Setting(
