@@ -3,9 +3,9 @@
 python bench/memory.py [--users N] [--tokens N] [--jobs N] [--latency MS] [--kill] [--json FILE]
 
 Every user has a history of so many tokens, and a user's chunks follow each other: only different users' calls can be
-in flight together. The stub takes --latency for each and writes nearly full memories (memory_reply.py). `busy` is calls
-x latency over connections x time, from the first request to the last answer, the tail included, in which fewer users
-than connections are left. `peak` is the most resident memory of pmem; run it with more users to see that it stays.
+in flight together. The stub takes --latency for each and writes nearly full memories (memory_reply.py). `busy` is the share of
+connections x time in which the stub is at work on a call, each taken as --latency long: `until the tail` from the first
+call until fewer users than connections are left, `in all` from the command's start to its end. `peak` is the most resident memory of pmem; run it with more users to see that it stays.
 `CPU ms per update` is pmem's own, user and system, less that of a run over nothing (which loads the tokenizer): at 64
 connections and 500 ms it must be well under 7.8. On a machine that does other things too, it is more than it would be.
 
@@ -81,10 +81,20 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def until_tail(calls: list[tuple[float, str]], jobs: int, latency: float) -> tuple[float, float]:
+    """Seconds from the first call until fewer users than connections are left, and the share of connections that were
+    busy in them. calls: when each came and whose it was."""
+    ends = sorted({user: at + latency for at, user in sorted(calls)}.values())
+    begin, end = min(calls)[0], ends[max(0, len(ends) - jobs)]
+    busy = sum(max(0.0, min(end, at + latency) - at) for at, _ in calls if at < end)
+    return end - begin, busy / (jobs * (end - begin))
+
+
 def whole_run(file: Path, folder: Path, stub: Stub, jobs: int, latency: float) -> dict[str, Any]:
     """Figures of an undisturbed run."""
     folder.mkdir()
     stub.reset()
+    called = Path(os.environ["CALLED"])
     before = spent()
     assert started(Path(os.devnull), folder, stub.url, jobs).wait() == 0
     start = spent() - before
@@ -94,12 +104,16 @@ def whole_run(file: Path, folder: Path, stub: Stub, jobs: int, latency: float) -
     wall = time.perf_counter() - began
     assert process.returncode == 0
     counts = stub.counts()
+    calls = [line.split() for line in called.read_text().splitlines()]
+    tail, until = until_tail([(float(at), user) for at, user in calls], jobs, latency / 1000)
     return {
         "calls": counts["requests"],
         "seconds": wall,
         "CPU ms per update": (spent() - before - 2 * start) / counts["requests"] * 1000,
         "in flight at most": counts["in_flight_max"],
-        "busy": counts["requests"] * latency / 1000 / (jobs * wall),
+        "busy until the tail": until,
+        "seconds until the tail": tail,
+        "busy in all": counts["requests"] * latency / 1000 / (jobs * wall),
         "peak MiB": max(sample.peak for sample in seen),
         "resident MiB at a quarter and at the end": [seen[len(seen) // 4].resident, seen[-2].resident],
     }
@@ -132,13 +146,15 @@ def main() -> None:
     found = machine()
     print(heading(found))
     reply = Path(__file__).with_name("memory_reply.py")
-    with tempfile.TemporaryDirectory() as name, running(latency=options.latency, reply=reply) as stub:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["CALLED"] = str(folder / "called")
         file = samples.write(folder / "histories.jsonl", histories(options.users, options.tokens))
-        figures = whole_run(file, folder / "whole", stub, options.jobs, options.latency)
-        if options.kill:
-            wanted = (folder / "whole" / "out.jsonl").read_bytes()
-            figures |= killed(file, folder / "killed", stub, options.jobs, wanted, figures["calls"])
+        with running(latency=options.latency, reply=reply) as stub:
+            figures = whole_run(file, folder / "whole", stub, options.jobs, options.latency)
+            if options.kill:
+                wanted = (folder / "whole" / "out.jsonl").read_bytes()
+                figures |= killed(file, folder / "killed", stub, options.jobs, wanted, figures["calls"])
     for key, value in figures.items():
         print(f"{key:<42} {value:.3f}" if isinstance(value, float) else f"{key:<42} {value}")
     write_json(options.json, {"machine": found, **vars(options), **figures})

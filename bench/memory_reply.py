@@ -1,6 +1,11 @@
-"""What a model says to `pmem memdump`, for benches: a memory of 1,730 tokens, of which each update changes a tenth."""
+"""What a model says to `pmem memdump`, for benches: a memory of 1,730 tokens, of which each update changes a tenth.
 
+Where the environment names a file in CALLED, a line is appended to it for each call: when it came, and whose it was.
+"""
+
+import os
 import re
+import time
 from random import Random
 from typing import Any
 
@@ -8,6 +13,7 @@ from tests.stub.words import sentence
 
 ENTRIES = 125
 """Statements of about 14 tokens each, 1,730 in all: none has to be cut to size."""
+USER = re.compile(r"User (\d+), ")
 MEMORY = re.compile(r"<memory>\n(.*?)\n</memory>", re.DOTALL)
 
 
@@ -17,6 +23,9 @@ def reply(body: dict[str, Any]) -> str | None:
     found = MEMORY.search(prompt)
     if not found:
         return None
+    if "CALLED" in os.environ and (user := USER.search(prompt, found.end())):
+        with open(os.environ["CALLED"], "a") as file:
+            file.write(f"{time.monotonic()} {user[1]}\n")
     draw = Random(prompt)
     kept = [line for line in found[1].splitlines() if line.startswith("- ")]
     kept = [line for line in kept if draw.random() < 0.9][:ENTRIES]
