@@ -3,9 +3,10 @@
 python bench/memory.py [--users N] [--tokens N] [--jobs N] [--latency MS] [--kill] [--json FILE]
 
 Every user has a history of so many tokens, and a user's chunks follow each other: only different users' calls can be
-in flight together. The stub takes --latency for each and writes nearly full memories (memory_reply.py). `busy` is the share of
-connections x time in which the stub is at work on a call, each taken as --latency long: `until the tail` from the first
-call until fewer users than connections are left, `in all` from the command's start to its end. `peak` is the most resident memory of pmem; run it with more users to see that it stays.
+in flight together. The stub takes --latency for each and writes nearly full memories (memory_reply.py). `busy` is the
+share of connections x time in which the stub is at work on a call, each taken as --latency long: `until the tail` from
+the first call until fewer users than connections are left, `in all` from the command's start to its end. `peak` is the
+most resident memory of pmem; run it with more users to see that it stays.
 `CPU ms per update` is pmem's own, user and system, less that of a run over nothing (which loads the tokenizer): at 64
 connections and 500 ms it must be well under 7.8. On a machine that does other things too, it is more than it would be.
 

@@ -18,6 +18,7 @@ from pmem.stream.options import FOLDER, Command, bundle
 from pmem.stream.pipe import Pipe
 from pmem.train.questions import Ask
 from pmem.train.targets import Lesson
+from pmem.train.trajectories import Teacher, Update
 
 if TYPE_CHECKING:
     from pmem.memory.loop import Form
@@ -101,7 +102,7 @@ def _check(engine: Engine, pipe: Pipe) -> None:
         raise click.UsageError("Missing option '-o' / '--output'.")
 
 
-class Memories(NamedTuple):
+class Written(NamedTuple):
     """How memories are written in rollouts; as of memdump. update: most tokens of a reply."""
 
     form: "Form"
@@ -118,11 +119,12 @@ class Elsewhere(NamedTuple):
     training: "Training"
     given: Record
     steps: int
-    train: Iterable[Ask] | Iterable[Lesson]
-    held_out: Iterable[Ask] | Iterable[Lesson]
+    train: Iterable[Ask] | Iterable[Lesson | Update]
+    held_out: Iterable[Ask] | Iterable[Lesson | Update]
     temperature: float = 1.0
     judging: Judging = Judging()
-    memories: Memories | None = None
+    memories: Written | None = None
+    teacher: Teacher | None = None
 
     async def run(self) -> None:
         """Write the files, or train."""
@@ -167,8 +169,9 @@ class Elsewhere(NamedTuple):
         from pmem.train.verl.rows import rl_rows, sft_rows
 
         if self.engine.stage == "sft":
-            return sft_rows(asks, self.training.asking)
-        return rl_rows(asks, self.training.asking, self.training.asking.scenes.histories if self.memories else None)
+            assert self.teacher
+            return sft_rows(asks, self.teacher)
+        return rl_rows(asks, self.training.asking, reading=bool(self.memories))
 
     async def _once(self, folder: Path) -> None:
         """The files, unless an earlier run of the same settings has left them there whole."""
@@ -304,5 +307,5 @@ class Elsewhere(NamedTuple):
 
 
 def _named(asks: Iterable[Any]) -> list[Any]:
-    """Asks and lessons as plain values."""
-    return [[*one] if isinstance(one, Ask) else [[*one.ask], one.reply] for one in asks]
+    """Asks, lessons and updates as plain values."""
+    return [[[*one.ask], one.reply] if isinstance(one, Lesson) else [*one] for one in asks]

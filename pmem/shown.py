@@ -1,14 +1,18 @@
 """What a model is shown before a question, as options that evaluation and training share."""
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import click
 
+from pmem import tokens
 from pmem.evaluation.photos import Photos
 from pmem.evaluation.question import FORMS
 from pmem.evaluation.remembering import Remembering
 from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
+from pmem.memory.loop import MOST, Form
+from pmem.memory.memories import CHUNK
 from pmem.prompts import Prompts
 from pmem.stream.lookup import Lookup, finished
 from pmem.stream.options import bundle, histories_option, images_option
@@ -35,6 +39,25 @@ shown_options = bundle(
     images_option("Where images are whose paths stand in messages."),
     click.option("--images-as-text", is_flag=True, help="Show captions in place of images (for models that see none)."),
 )  # fmt: skip
+
+written_options = bundle(
+    click.option("--chunk-tokens", type=click.IntRange(min=20), default=CHUNK, show_default=True,
+                 help="Most tokens of chats read at once."),
+    click.option("--memory-tokens", type=click.IntRange(min=20), default=MOST, show_default=True,
+                 help="Most tokens of a memory (in training, of a reply that updates it, too)."),
+    click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
+                 help="Which of the two prompts for memories to use."),
+    click.option("--evidence/--no-evidence", default=True, show_default=True,
+                 help="Ask which messages each statement of a memory rests on."),
+)  # fmt: skip
+"""How memories are written."""
+
+
+def form_of(prompts: Prompts, tokenizer: str, style: str, most: int, evidence: bool) -> Form:
+    """The form of memories by the options."""
+    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
+    return Form(prompts, count, style, most, evidence)
+
 
 reply_form_option = click.option(
     "--reply-form", type=click.Choice(FORMS), default=FORMS[0], show_default=True,

@@ -1,12 +1,14 @@
 """What commands that train have in common: their options, and a run opened by them."""
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import orjson
 
+from pmem.backends.model import Model
 from pmem.draws import fingerprint as fingerprint_of
 from pmem.models import POSITIVE, Finite
 from pmem.prompts import Prompts
@@ -20,9 +22,11 @@ from pmem.train.questions import Ask, Asking, Questions, mix_of, refuse_shared
 
 if TYPE_CHECKING:
     from pmem.train.answers import Answers
-    from pmem.train.grpo import Reference
+    from pmem.train.grpo import Collect, Held, Reference
     from pmem.train.policy import Policy
     from pmem.train.run import Clock, Run
+
+    Measure = Callable[[list[Ask]], Awaitable[dict[str, float]]]
 
 Record = dict[str, Any]
 REPLY = 512
@@ -116,12 +120,11 @@ sampling_options = bundle(
 
 
 class Opened(NamedTuple):
-    """A run that is ready to go. held_out: measures the policy on --eval-set, if there is one."""
+    """A run that is ready to go."""
 
     policy: "Policy"
     run: "Run"
     answers: "Answers"
-    held_out: Callable[[], Awaitable[dict[str, float]]] | None
     clock: "Clock"
     reference: Callable[[float], "Reference"]
     """Makes what tells log-probabilities under the model at the start, at a temperature."""
@@ -189,20 +192,59 @@ class Training:
             start = opened(self.name, Setup(**settings))
             return lambda conversations: start.frozen(conversations, temperature)
 
-        return Opened(policy, run, answers, self._measuring(answers, clock), clock, reference)
+        return Opened(policy, run, answers, clock, reference)
 
     def held_out(self) -> list[Ask]:
         """The questions of --eval-set that are asked meanwhile."""
         return [Ask(qa, "mcq") for qa in self._held_out if qa["options"] and qa["gold"]][: self.given["eval_limit"]]
 
-    def _measuring(self, answers: "Answers", clock: "Clock") -> Callable[[], Awaitable[dict[str, float]]] | None:
+    def measuring(self, ask: "Measure", clock: "Clock") -> "Held | None":
+        """Measures the policy on --eval-set by asking its questions, if there is one."""
         asks = self.held_out()
 
         async def held_out() -> dict[str, float]:
             with clock("evaluation"):
-                return await answers.held_out(asks)
+                return await ask(asks)
 
         return held_out if asks else None
+
+
+def temperature_of(sampling: Record, given: Record, judges: Sequence[Model]) -> float:
+    """That of rollouts; usage error for options by which nothing could be learnt."""
+    if given["mix"].get("open") and not judges:
+        raise click.UsageError("--mix with open-ended questions needs --judge-model KIND:NAME (or take --mix mcq=1)")
+    warmth = 1.0 if sampling["temperature"] is None else float(sampling["temperature"])
+    if not warmth:
+        raise click.UsageError("--temperature 0 gives the same reply to a question each time: nothing to compare")
+    return warmth
+
+
+def rewards_of(given: Record, judges: tuple[Model, ...], prompts: Prompts) -> Rewards:
+    """What rollouts are worth, by the options."""
+    return Rewards(judges, prompts, votes=given["votes"], length=given["length_penalty"], form=given["format_reward"])
+
+
+async def learn(opened: Opened, collect: "Collect", held_out: "Held | None", given: Record, temperature: float) -> None:
+    """GRPO on the rollouts of each step, by the options."""
+    from pmem.train import grpo
+
+    settings = grpo.Settings(
+        low=given["clip"],
+        high=given["clip_high"] or given["clip"],
+        kl=given["kl"],
+        mini_batches=given["mini_batches"],
+        passes=given["passes"],
+        temperature=temperature,
+    )
+    reference = opened.reference(temperature) if given["kl"] else None
+    await grpo.train(
+        opened.policy, collect, settings, opened.run, reference=reference, held_out=held_out, timed=opened.clock
+    )
+
+
+def steps_of(given: Record, questions: Questions) -> int:
+    """--steps, or those of one epoch."""
+    return int(given["steps"] or math.ceil(len(questions) / given["batch_size"]))
 
 
 def size_of(ask: Ask) -> int:

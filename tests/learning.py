@@ -17,8 +17,8 @@ from tests.command import records
 
 PEOPLE, HELD_OUT = 3000, 150
 SFT = {"--batch-size": 64, "--learning-rate": 1e-3, "--schedule": "constant"}
-FIRST, MORE, MOST = 200, 20, 15
-"""Steps of SFT: at first, and in each of at most 15 runs from there, until ENOUGH is reached. What a tiny model learns it
+FIRST, MORE, MOST = 200, 20, 40
+"""Steps of SFT: at first, and in each of at most 40 runs from there, until ENOUGH is reached. What a tiny model learns it
 learns all at once, some steps sooner or later by its random start: GRPO is to begin in the middle of that."""
 ENOUGH = 0.45
 GRPO = {"--steps": 90, "--batch-size": 64, "--group": 8, "--learning-rate": 5e-4, "--kl": 0, "--warmup": 0.11}
@@ -51,7 +51,7 @@ def started(folder: Path, seed: int) -> list[bool]:
 def trained(folder: Path, kind: str, start: str, to: str, seed: int, options: dict[str, Any], *more: str) -> Path:
     """The model that `pmem KIND` makes of one in the folder; its metrics are in TO.metrics.jsonl."""
     given = [str(word) for pair in options.items() for word in pair]
-    with _stdout(folder / f"{to}.metrics.jsonl"):
+    with stdout_to(folder / f"{to}.metrics.jsonl"):
         _train(kind, folder, start, to, seed, [*given, *more])
     return folder / to
 
@@ -63,7 +63,7 @@ def _train(kind: str, folder: Path, start: str, to: str, seed: int, more: list[s
 
 
 @contextmanager
-def _stdout(path: Path) -> Iterator[None]:
+def stdout_to(path: Path) -> Iterator[None]:
     """Meanwhile, what is written to stdout, by whatever means, goes to a file."""
     before = os.dup(1)
     with path.open("wb") as file:

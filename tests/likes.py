@@ -12,13 +12,13 @@ from typing import Any
 from tests.command import lines, sample
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu")
-ITEMS = ["".join(pair) for pair in product(SYLLABLES, SYLLABLES)][:48]
+ITEMS = ["".join(pair) for pair in product(SYLLABLES, SYLLABLES)][:16]
 TALK = [f"{a}{b}n" for a, b in product(SYLLABLES, SYLLABLES)][:50]
 PROMPTS = {"eval/mcq": "{{query}} {{options}}", "eval/mcq_line": "{{query}} {{options}}"}
 PROMPTS |= {"eval/open": "{{query}}", "train/thoughts_own": "{{preference}}"}
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|>"
 MARKS = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|unknown|>")
-WORDS = ("like", "which", "A", "B", "C", "D", "Answer:", "\nAnswer:")
+WORDS = ("like", "which", "A", "B", "C", "D", "Answer:", "\nAnswer:", "-", "Chat", "User:", "Assistant:")
 
 
 def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -32,24 +32,35 @@ def persona(number: int, seed: int, *, questions: int = 2) -> tuple[dict[str, An
 
     told = [f"{talk(draw.randint(0, 3))} like {liked} {talk(draw.randint(0, 3))}".strip(), talk(draw.randint(1, 2))]
     other = [talk(draw.randint(1, 3)), talk(draw.randint(1, 2))]
-    said = draw.choice([told, [*other, *told], [*told, *other]])
-    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
-    history = {**sample("history"), "id": history_id, "persona_id": persona_id, "user_id": persona_id}
-    history |= {"system": None, "sessions": [], "messages": messages}
-    history.pop("messages_sha256", None)
-    place = {**next(iter(sample("qa")["histories"].values())), "id": history_id}
+    history = history_of(history_id, draw.choice([told, [*other, *told], [*told, *other]]))
     asked = []
     for n in range(questions):
-        options = draw.sample([item for item in ITEMS if item != liked], 3)
-        right = draw.randrange(4)
-        options.insert(right, liked)
-        made = [{"text": text, "made": "random_preference"} for text in options if text != liked]
-        qa = {**sample("qa"), "id": f"q-{seed:04x}{number:08x}{n:04x}", "persona_id": persona_id, "case": "own"}
-        qa["preference"] = {**qa["preference"], "text": liked}
-        qa |= {"query": "which", "answer": liked, "distractors": made, "options": options}
-        qa |= {"gold": "ABCD"[right], "histories": {"32k": place}, "labels": {}, "votes": []}
-        asked.append(qa)
+        options = [liked, *draw.sample([item for item in ITEMS if item != liked], 3)]
+        asked.append(question_of(f"q-{seed:04x}{number:08x}{n:04x}", persona_id, history_id, options, draw))
     return history, asked
+
+
+def history_of(own_id: str, texts: list[str]) -> dict[str, Any]:
+    """A history of these messages, in turn the user's and the assistant's, of the persona with the same number."""
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    persona_id = own_id.replace("h-", "p-")
+    history = {**sample("history"), "id": own_id, "persona_id": persona_id, "user_id": persona_id}
+    history |= {"system": None, "sessions": [], "messages": messages}
+    history.pop("messages_sha256", None)
+    return history
+
+
+def question_of(own_id: str, persona_id: str, history_id: str, options: list[str], draw: Random) -> dict[str, Any]:
+    """The question which option suits a persona: the first given, wherever it then stands."""
+    liked, *others = options
+    right = draw.randrange(4)
+    others.insert(right, liked)
+    place = {**next(iter(sample("qa")["histories"].values())), "id": history_id}
+    qa = {**sample("qa"), "id": own_id, "persona_id": persona_id, "case": "own"}
+    qa["preference"] = {**qa["preference"], "text": liked}
+    qa |= {"query": "which", "answer": liked, "options": others, "gold": "ABCD"[right], "histories": {"32k": place}}
+    qa["distractors"] = [{"text": text, "made": "random_preference"} for text in others if text != liked]
+    return qa | {"labels": {}, "votes": []}
 
 
 def written(folder: Path, *, people: int, seed: int, name: str) -> list[dict[str, Any]]:
@@ -61,9 +72,9 @@ def written(folder: Path, *, people: int, seed: int, name: str) -> list[dict[str
     return questions
 
 
-def prompts(folder: Path) -> Path:
+def prompts(folder: Path, texts: dict[str, str] = PROMPTS) -> Path:
     """A folder of prompts short enough for a tiny model."""
-    for name, text in PROMPTS.items():
+    for name, text in texts.items():
         path = folder / "prompts" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -88,15 +99,15 @@ def tokenizer() -> Any:
     return fast
 
 
-def model(folder: Path, seed: int = 0, *, context: int = 256) -> Path:
+def model(folder: Path, seed: int = 0, *, context: int = 256, heads: int = 4) -> Path:
     """A tiny Llama with random weights, saved."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = tokenizer()
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=0.08,
+        vocab_size=len(words), hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=heads,
+        num_key_value_heads=heads, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=0.08,
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, bos_token_id=words.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(seed)

@@ -15,7 +15,7 @@ from pmem.prompts import Prompts
 from pmem.reward import mcq
 from pmem.stream.lookup import Lookup, finished
 from pmem.train.questions import Ask, Asking, Questions, mix_of, refuse_shared
-from pmem.train.targets import Chosen, Gold, known
+from pmem.train.targets import Epochs, Gold, chosen, known
 from tests.command import lines, records, sample
 from tests.tiny_models import one_thread, saved
 
@@ -123,11 +123,12 @@ def result(qa: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_right_replies_become_targets_and_wrong_ones_do_not() -> None:
     asked = questions(4)
     results = [result(qa, permutation=n, correct=n != 2) for n, qa in enumerate(asked)]
-    chosen = Chosen([*results, result(asked[0], reply="")], known(asked), "steps", seed=1)
-    taught = chosen.batch(0, len(chosen))
+    taught = [one.lesson for one in chosen([*results, result(asked[0], reply="")], known(asked), "steps")]
     assert {lesson.ask.qa["id"]: lesson.ask.permutation for lesson in taught} == {asked[n]["id"]: n for n in (0, 1, 3)}
     assert all(mcq.by_reply(lesson.reply, lesson.ask.gold, 4).correct for lesson in taught)
-    assert chosen.batch(5, 2) == Chosen(results, known(asked), "steps", seed=1).batch(5, 2)
+    epochs = Epochs(taught, seed=1)
+    assert epochs.batch(5, 2) == Epochs(taught, seed=1).batch(5, 2)
+    assert sorted(map(str, epochs.batch(1, len(epochs)))) == sorted(map(str, taught))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_right_replies_become_targets_and_wrong_ones_do_not() -> None:
 )
 def test_results_that_teach_nothing_are_refused(more: dict[str, Any], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
-        Chosen([result(question(0), **more)], known([question(0)]), "steps", seed=0)
+        chosen([result(question(0), **more)], known([question(0)]), "steps")
 
 
 # ---- prompts -----------------------------------------------------------------------------------------------------

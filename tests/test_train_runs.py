@@ -20,7 +20,7 @@ from pmem.errors import BackendError, InputError, ModelError, OutputError, PmemE
 from pmem.reward import open_ended
 from pmem.train import grpo, sft
 from pmem.train.checkpoints import Checkpoints
-from tests import likes
+from tests import likes, two_likes
 from tests.command import PMEM, ended, lines, records, start, wait_for
 from tests.tiny_models import one_thread
 
@@ -36,7 +36,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     likes.written(folder, people=3, seed=2, name="held")
     both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
     (folder / "histories.jsonl").write_bytes(b"".join(both))
-    likes.prompts(folder)
+    likes.prompts(folder, two_likes.PROMPTS)
     likes.model(folder / "model")
     return folder
 
@@ -69,7 +69,9 @@ def command(kind: str, task: Path, output: Path, *more: str) -> list[str]:
         "--learning-rate",
         "1e-3",
     ]
-    return [*made, *(["--group", "3", "--clip", "0.1", "--mini-batches", "2"] if kind == "grpo" else []), *more]
+    rollouts = [] if kind == "sft" else ["--group", "3", "--clip", "0.1", "--mini-batches", "2"]
+    small = ["--chunk-tokens", "20", "--memory-tokens", "20", "--tokenizer", str(task / "model")]
+    return [*made, *rollouts, *(small if kind == "memtrain" else []), *more]
 
 
 def trained(capfd: pytest.CaptureFixture[str], *arguments: str) -> bytes:
@@ -100,7 +102,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, module: Any, steps: int) -> None
 # ---- a run and its interruption ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "module"), [("sft", sft), ("grpo", grpo)])
+@pytest.mark.parametrize(("kind", "module"), [("sft", sft), ("grpo", grpo), ("memtrain", grpo)])
 def test_an_interrupted_run_ends_like_an_undisturbed_one_to_the_last_bit(
     tmp_path: Path,
     task: Path,
@@ -225,7 +227,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["sft", "grpo"])
+@pytest.mark.parametrize("kind", ["sft", "grpo", "memtrain"])
 def test_input_that_can_not_be_trained_on(tmp_path: Path, task: Path, kind: str) -> None:
     (tmp_path / "empty").write_bytes(b"")
     given = command(kind, task, tmp_path / "out")

@@ -1,13 +1,12 @@
 """What a model sees before a question: the contexts, and how they are kept within a model's length."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pmem.backends.base import Message, Prefix
 from pmem.errors import ModelError, RecordError
 from pmem.evaluation.past import Past, language_of
 from pmem.evaluation.photos import Photos
-from pmem.evaluation.remembering import Remembering
 from pmem.prompts import Prompts
 from pmem.prompts.replies import user
 from pmem.stream.lookup import Lookup
@@ -37,6 +36,12 @@ class View(NamedTuple):
     photos: Photos = Photos()
 
 
+class Recorded(Protocol):
+    """Where memories are found by their history."""
+
+    async def record(self, key: str, /) -> dict[str, Any]: ...
+
+
 class Scene(NamedTuple):
     """A question as it is sent: `messages` after those of `prefix`. shared: as in Request; facts: what a result says of
     it, beside the ids."""
@@ -60,7 +65,7 @@ class Scenes:
         prompts: Prompts,
         *,
         histories: Lookup | None,
-        memories: Lookup | Remembering | None,
+        memories: Recorded | None,
         reply: int | None,
     ) -> None:
         """reply: the most tokens that a reply may have, if a limit is set."""

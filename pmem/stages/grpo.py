@@ -1,7 +1,6 @@
 """`pmem grpo`: reinforcement learning on rewarded replies."""
 
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +9,21 @@ from pmem.backends.opening import Judging
 from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
 from pmem.models import model_options
 from pmem.prompts import Prompts
-from pmem.reward.rewards import Rewards
 from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.training import Training, rollout_options, size_of, training_options
+from pmem.training import (
+    Training,
+    learn,
+    rewards_of,
+    rollout_options,
+    size_of,
+    steps_of,
+    temperature_of,
+    training_options,
+)
+
+if TYPE_CHECKING:
+    from pmem.train.grpo import Collected
 
 Record = dict[str, Any]
 
@@ -45,44 +55,25 @@ def command(
     Metric records go to stdout, the model to the folder -o, which `local:` loads. The same command goes on from its
     last checkpoint (FOLDER.part).
     """
-    if given["mix"].get("open") and not judges:
-        raise click.UsageError("--mix with open-ended questions needs --judge-model KIND:NAME (or take --mix mcq=1)")
+    warmth = temperature_of(sampling, given, judges)
     told = {**given, "judges": [judge.name for judge in judges]}
     training = Training(pipe, model, prompts, seed, sampling, told)
-    warmth = 1.0 if sampling["temperature"] is None else sampling["temperature"]
-    if not warmth:
-        raise click.UsageError("--temperature 0 gives the same reply to a question each time: nothing to compare")
-    rewards = Rewards(
-        judges, prompts, votes=given["votes"], length=given["length_penalty"], form=given["format_reward"]
-    )
 
     async def work(questions: list[Record]) -> None:
         asked, size = training.questions(questions), given["batch_size"]
-        steps = given["steps"] or math.ceil(len(asked) / size)
+        steps = steps_of(given, asked)
         if engine.elsewhere:
             asks = [ask for step in range(steps) for ask in asked.batch(step, size)]
             await Elsewhere(engine, training, given, steps, asks, training.held_out(), warmth, judging).run()
             return
+        rewards = rewards_of(given, judges, prompts)
         opened = training.open(questions, steps, rewards, n=given["group"], temperature=warmth)
-        from pmem.train import grpo
+        answers = opened.answers
 
-        settings = grpo.Settings(
-            low=given["clip"],
-            high=given["clip_high"] or given["clip"],
-            kl=given["kl"],
-            mini_batches=given["mini_batches"],
-            passes=given["passes"],
-            temperature=warmth,
-        )
+        async def collect(step: int) -> "Collected":
+            return await answers.collect(asked.batch(step, size), step)
 
-        async def collect(step: int) -> grpo.Collected:
-            return await opened.answers.collect(asked.batch(step, size), step)
-
-        await opened.answers.check(max(asked.epoch(0), key=size_of))
-        reference = opened.reference(warmth) if given["kl"] else None
-        await grpo.train(
-            opened.policy, collect, settings, opened.run,
-            reference=reference, held_out=opened.held_out, timed=opened.clock,
-        )  # fmt: skip
+        await answers.check(max(asked.epoch(0), key=size_of))
+        await learn(opened, collect, training.measuring(answers.held_out, opened.clock), given, warmth)
 
     pipe.gather(work, reads="qa")

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from pmem.backends.model import Model
 from pmem.cluster.options import spread_options
 from pmem.errors import RecordError
 from pmem.memory.files import file_name, save
-from pmem.memory.loop import MOST, Form, unbroken
-from pmem.memory.memories import CHUNK, Remembered, Setup, memories
+from pmem.memory.loop import unbroken
+from pmem.memory.memories import Remembered, Setup, memories
 from pmem.memory.previous import Previous, PreviousFile, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
+from pmem.shown import form_of, written_options
 from pmem.stream.made import Made, as_line
 from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
@@ -49,15 +50,8 @@ LATER = 1 << 60
               help="Go on from these memories, records or edited pages: read only what is new.")  # fmt: skip
 @click.option("--window", help="Of histories in several windows, only those of this one (the others are dropped).")
 @click.option("--trace", is_flag=True, help="A record for each chunk instead of the last only (for `pmem memlog`).")
-@click.option("--memory-style", type=click.Choice(["bullets", "prose"]), default="bullets", show_default=True,
-              help="Which of the two prompts to use.")  # fmt: skip
-@click.option("--evidence/--no-evidence", default=True, show_default=True,
-              help="Ask which messages each statement rests on.")  # fmt: skip
+@written_options
 @click.option("--redact", is_flag=True, help="Mask private details in what is sent to the model.")
-@click.option("--chunk-tokens", type=click.IntRange(min=100), default=CHUNK, show_default=True,
-              help="Most tokens of chats read at once.")  # fmt: skip
-@click.option("--memory-tokens", type=click.IntRange(min=20), default=MOST, show_default=True,
-              help="Most tokens of a memory.")  # fmt: skip
 @click.option("--tokenizer", default=tokens.DEFAULT, show_default=True, help="What both are counted with.")
 def command(
     pipe: Pipe,
@@ -85,8 +79,7 @@ def command(
     if trace and shape != "jsonl":
         raise click.UsageError("--trace gives records: not with --format md or prompt (--into DIR writes pages beside)")
     tokens.tokenizer(tokenizer)
-    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
-    form = Form(prompts, count, memory_style, memory_tokens, evidence)
+    form = form_of(prompts, tokenizer, memory_style, memory_tokens, evidence)
     setup = Setup(form, chunk_tokens, redact, prompts.provenance("memdump", model.name, seed, form.names))
     folder = Path(into or "memories") if into or shape == "md" else None
     if before and not os.path.exists(before) and before not in (str(folder), pipe.output):

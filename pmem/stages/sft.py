@@ -5,14 +5,19 @@ from typing import Any
 
 import click
 
+from pmem.backends.local import prompt_ids
 from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards
-from pmem.stream.options import seed_option, stream_options
+from pmem.shown import form_of, written_options
+from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
+from pmem.stream.progress import counted
 from pmem.stream.source import records
 from pmem.train.questions import Questions
-from pmem.train.targets import Chosen, Gold, Lesson, known
+from pmem.train.reading import Reading
+from pmem.train.targets import Epochs, Gold, Lesson, chosen, known
+from pmem.train.trajectories import Teacher, Update, name, updates_of
 from pmem.training import Training, sampling_options, size_of, training_options
 
 Record = dict[str, Any]
@@ -28,6 +33,10 @@ Record = dict[str, Any]
 @seed_option
 @click.option("--targets", default="gold", show_default=True, metavar="gold|FILE",
               help="Replies to learn: right answers, or those in eval's results that ended right.")  # fmt: skip
+@click.option("--trajectories", type=INPUT, metavar="TRACE",
+              help="Records of `memdump --trace`: learn to write these memories, too, where --targets FILE ended right "
+              "by them (implies --context memory).")  # fmt: skip
+@written_options
 @training_options(steps=300, batch=64, rate=1e-5, schedule="cosine", mix="mcq=0.8,open=0.2")
 def command(
     pipe: Pipe,
@@ -35,6 +44,7 @@ def command(
     prompts: str | None,
     seed: int,
     targets: str,
+    trajectories: str | None,
     max_tokens: int | None,
     thinking: bool | None,
     context_length: int | None,
@@ -49,32 +59,60 @@ def command(
     """
     texts = Prompts(Path(prompts) if prompts else None)
     sampling = {"max_tokens": max_tokens, "thinking": thinking, "context_length": context_length, "dtype": dtype}
-    training = Training(pipe, model, texts, seed, sampling, {**given, "targets": targets})
+    if trajectories:
+        _check(targets, given)
+        given |= {"context": "memory", "memories": given["memories"] or trajectories}
+    given |= {"targets": targets, "trajectories": trajectories}
+    training = Training(pipe, model, texts, seed, sampling, given)
+    written = ("tokenizer", "memory_style", "memory_tokens", "evidence")
+    reading = Reading(training.asking, form_of(texts, *(given[name] for name in written)), given["chunk_tokens"])
+    teacher = Teacher(training.asking, reading)
 
     async def work(questions: list[Record]) -> None:
-        lessons, steps = _lessons(targets, training, questions), given["steps"]
+        lessons, steps = _lessons(training, questions), given["steps"]
         if engine.elsewhere:
             taught = [lesson for step in range(steps) for lesson in lessons.batch(step, given["batch_size"])]
             held_out = _held_out(training)
-            await Elsewhere(engine, training, {**given, "targets": targets}, steps, taught, held_out).run()
+            await Elsewhere(engine, training, given, steps, taught, held_out, teacher=teacher).run()
             return
         opened = training.open(questions, given["steps"], Rewards((), texts), n=1, temperature=0.0)
         from pmem.train import sft
         from pmem.train.batches import Conversation
 
-        async def conversation(lesson: Lesson) -> Conversation:
-            qa = lesson.ask.qa
-            return opened.policy.conversation(
-                await opened.answers.ids(lesson.ask), lesson.reply, f"question {qa['id']}"
-            )
+        async def conversation(lesson: Lesson | Update) -> Conversation:
+            request, reply = await teacher.said(lesson)
+            prompt = prompt_ids(request, opened.policy.loaded.tokenizer, "the model")
+            return opened.policy.conversation(prompt, reply, name(lesson))
 
         async def batch(step: int) -> list[Conversation]:
             return [await conversation(lesson) for lesson in lessons.batch(step, given["batch_size"])]
 
-        await conversation(max(lessons.batch(0, len(lessons)), key=lambda lesson: size_of(lesson.ask)))
-        await sft.train(opened.policy, batch, opened.run, opened.held_out)
+        ask = opened.answers.held_out
+        if trajectories:  # the memories of held-out histories are the policy's own
+            from pmem.train.memories import Memories
+            from pmem.train.rollout import Sampler
+
+            sampler = Sampler(opened.policy, limit=given["memory_tokens"], temperature=0.0)
+            ask = Memories(sampler, opened.answers, reading).held_out
+        await conversation(max(lessons.batch(0, len(lessons)), key=_size))
+        await sft.train(opened.policy, batch, opened.run, training.measuring(ask, opened.clock))
 
     pipe.gather(work, reads="qa")
+
+
+def _check(targets: str, given: Record) -> None:
+    """Usage error for options that don't go with --trajectories."""
+    if targets == "gold":
+        raise click.UsageError(
+            "--trajectories needs --targets FILE: results that tell which memories led to a right reply"
+        )
+    if not given["histories"]:
+        raise click.UsageError("--trajectories needs --histories FILE: what the memories were written from")
+
+
+def _size(lesson: Lesson | Update) -> int:
+    """The longest lesson is tried before the first step: of updates, whose chunks are of one size, the last."""
+    return size_of(lesson.ask) if isinstance(lesson, Lesson) else 0
 
 
 def _held_out(training: Training) -> list[Lesson]:
@@ -86,9 +124,17 @@ def _held_out(training: Training) -> list[Lesson]:
     return [Lesson(ask, gold.reply(ask)) for ask in asks]
 
 
-def _lessons(targets: str, training: Training, questions: list[Record]) -> Gold | Chosen:
-    asked = training.questions(questions)
-    form = training.given["reply_form"]
-    if targets == "gold":
-        return Gold(asked, training.prompts, form)
-    return Chosen(records((targets,), "result"), known(questions), form, training.seed)
+def _lessons(training: Training, questions: list[Record]) -> Gold | Epochs[Lesson] | Epochs[Lesson | Update]:
+    asked, given = training.questions(questions), training.given
+    if given["targets"] == "gold":
+        return Gold(asked, training.prompts, given["reply_form"])
+    right = chosen(records((given["targets"],), "result"), known(questions), given["reply_form"])
+    answers = [one.lesson for one in right]
+    if not given["trajectories"]:
+        return Epochs(answers, training.seed)
+    updates = updates_of(records((given["trajectories"],), "memory"), [one.memory_id for one in right])
+    training.pipe.notes.append(
+        lambda: f"{counted(len(updates), 'update')} and {counted(len(answers), 'answer')} to learn"
+    )
+    both: list[Lesson | Update] = [*updates, *answers]
+    return Epochs(both, training.seed)

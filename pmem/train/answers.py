@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pmem.backends.local import prompt_ids
 from pmem.draws import seed_for
@@ -16,6 +17,21 @@ LOOK = 64
 """Held-out questions asked at once."""
 
 
+class Put(NamedTuple):
+    """A question as it is sent, with a seed for each reply wanted. calls: names of these replies, for judges."""
+
+    ask: Ask
+    prompt: Prompt
+    calls: list[str]
+
+
+class Answer(NamedTuple):
+    """A reply and what it is worth."""
+
+    reply: Reply
+    scored: Scored
+
+
 class Answers:
     """Asks questions of the policy. n: replies to each; seed: of the run. Errors: InputError for a question that can't
     be asked, or whose prompt is too long."""
@@ -23,52 +39,53 @@ class Answers:
     def __init__(
         self, sampler: Sampler, asking: Asking, rewards: Rewards, tokenizer: object, *, n: int, seed: int, clock: Clock
     ) -> None:
-        self._sampler, self._asking, self._rewards, self._tokenizer = sampler, asking, rewards, tokenizer
-        self._n, self._seed, self._clock = n, seed, clock
+        self._sampler, self._asking, self._rewards, self.tokenizer = sampler, asking, rewards, tokenizer
+        self.n, self.seed, self._clock = n, seed, clock
 
     async def collect(self, asks: Sequence[Ask], step: int) -> Collected:
         """A group of rollouts for each ask."""
-        numbers = [
-            [seed_for(self._seed, ask.qa["id"], f"train/sample {step}.{n}") for n in range(self._n)] for ask in asks
-        ]
-        made = await self._replies(asks, numbers, f"step{step}", None)
-        groups = [[Rollout((reply.conversation,), scored.reward) for reply, scored in group] for group in made]
-        return Collected(groups, _measured(asks, made))
+        puts = []
+        for ask in asks:
+            prompt = Prompt(name(ask), await self.ids(ask), [self.drawn(ask, step, n) for n in range(self.n)])
+            puts.append(Put(ask, prompt, [call(ask, step, n) for n in range(self.n)]))
+        made = await self.replies(puts)
+        groups = [[Rollout((one.reply.conversation,), one.scored.reward) for one in group] for group in made]
+        return Collected(groups, measured(asks, made))
 
     async def held_out(self, asks: Sequence[Ask]) -> dict[str, float]:
         """Accuracy and share of replies that could be read, at temperature 0."""
-        right = parsed = 0
+        found: list[Answer] = []
         for start in range(0, len(asks), LOOK):
             some = asks[start : start + LOOK]
-            for group in await self._replies(some, [[0]] * len(some), "held-out", 0.0):
-                right += bool(group[0][1].right)
-                parsed += group[0][1].parsed
-        return {"eval/accuracy": right / len(asks), "eval/parsed": parsed / len(asks)}
+            puts = [Put(ask, Prompt(name(ask), await self.ids(ask), [0]), [""]) for ask in some]
+            found += [one for (one,) in await self.replies(puts, 0.0)]
+        return accuracy(found)
+
+    def drawn(self, ask: Ask, step: int, n: int, what: str = "sample") -> int:
+        """The seed of a step's reply."""
+        return seed_for(self.seed, ask.qa["id"], f"train/{what} {step}.{n}")
 
     async def ids(self, ask: Ask) -> list[int]:
         """The prompt's tokens, as eval sends them."""
         try:
-            return prompt_ids(await self._asking.request(ask), self._tokenizer, "the model")
+            return prompt_ids(await self._asking.request(ask), self.tokenizer, "the model")
         except RecordError as fault:
-            raise InputError(f"question {ask.qa['id']}: {fault}") from None
+            raise InputError(f"{name(ask)}: {fault}") from None
 
     async def check(self, ask: Ask) -> None:
         """InputError if the question can't be asked, or its prompt and reply don't fit into the model's context."""
-        self._sampler.check(Prompt(f"question {ask.qa['id']}", await self.ids(ask), []))
+        self._sampler.check(Prompt(name(ask), await self.ids(ask), []))
 
-    async def _replies(
-        self, asks: Sequence[Ask], seeds: Sequence[list[int]], step: str, temperature: float | None
-    ) -> list[list[tuple[Reply, Scored]]]:
-        """Replies to each ask with their scores, in the order of the seeds."""
-        prompts = [
-            Prompt(f"question {ask.qa['id']}", await self.ids(ask), own) for ask, own in zip(asks, seeds, strict=True)
-        ]
+    async def replies(self, puts: Sequence[Put], temperature: float | None = None) -> list[list[Answer]]:
+        """Replies to each with their scores, in the order of its seeds. temperature: None: that of the run."""
         loop = asyncio.get_running_loop()
-        scoring: dict[tuple[int, int], asyncio.Task[tuple[Reply, Scored]]] = {}
+        scoring: dict[tuple[int, int], asyncio.Task[Answer]] = {}
 
         def finished(number: int, n: int, reply: Reply) -> None:
-            async def scored() -> tuple[Reply, Scored]:
-                return reply, await self._score(asks[number], reply, f"train/{asks[number].qa['id']}/{step}-{n}")
+            put = puts[number]
+
+            async def scored() -> Answer:
+                return Answer(reply, await self._score(put.ask, reply, put.calls[n]))
 
             scoring[number, n] = loop.create_task(scored())
 
@@ -76,11 +93,12 @@ class Answers:
             loop.call_soon_threadsafe(finished, number, n, reply)
 
         try:
-            await asyncio.to_thread(self._sampler.sample, prompts, elsewhere, temperature)
+            await self._sampler.sampled([put.prompt for put in puts], elsewhere, temperature)
             with self._clock("reward"):
-                return [[await scoring[number, n] for n in range(len(own))] for number, own in enumerate(seeds)]
+                return [
+                    [await scoring[number, n] for n in range(len(put.prompt.seeds))] for number, put in enumerate(puts)
+                ]
         except BaseException:
-            self._sampler.stopped = True
             for task in scoring.values():
                 task.cancel()
             await asyncio.gather(*scoring.values(), return_exceptions=True)
@@ -93,15 +111,33 @@ class Answers:
         return await self._rewards.answer(said, ask.qa, call)
 
 
-def _measured(asks: Sequence[Ask], made: list[list[tuple[Reply, Scored]]]) -> dict[str, float]:
-    """Shares of right replies by mode, of readable ones, and of those cut off at the limit of tokens."""
-    every = [(ask.mode, reply, scored) for ask, group in zip(asks, made, strict=True) for reply, scored in group]
-    values = {
-        "parsed": sum(scored.parsed for _, _, scored in every) / len(every),
-        "cut_off": sum(not reply.ended for _, reply, _ in every) / len(every),
+def name(ask: Ask) -> str:
+    """A question in messages."""
+    return f"question {ask.qa['id']}"
+
+
+def call(ask: Ask, step: int, n: int) -> str:
+    """The name of a step's reply, for judges."""
+    return f"train/{ask.qa['id']}/step{step}-{n}"
+
+
+def accuracy(answers: Sequence[Answer]) -> dict[str, float]:
+    """Shares of right replies and of readable ones on held-out questions."""
+    return {
+        "eval/accuracy": sum(bool(one.scored.right) for one in answers) / len(answers),
+        "eval/parsed": sum(one.scored.parsed for one in answers) / len(answers),
     }
-    for mode in sorted({mode for mode, _, _ in every}):
-        right = [scored.right for own, _, scored in every if own == mode and scored.right is not None]
+
+
+def measured(asks: Sequence[Ask], made: Sequence[Sequence[Answer]]) -> dict[str, float]:
+    """Shares of right replies by mode, of readable ones, and of those cut off at the limit of tokens."""
+    every = [(ask.mode, one) for ask, group in zip(asks, made, strict=True) for one in group]
+    values = {
+        "parsed": sum(one.scored.parsed for _, one in every) / len(every),
+        "cut_off": sum(not one.reply.ended for _, one in every) / len(every),
+    }
+    for mode in sorted({mode for mode, _ in every}):
+        right = [one.scored.right for own, one in every if own == mode and one.scored.right is not None]
         if right:
             values[f"right/{mode}"] = sum(right) / len(right)
     return values

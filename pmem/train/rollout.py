@@ -1,5 +1,6 @@
 """Replies of the policy as it stands: the decoder of `local:` models, which computes a prompt once for all replies."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -71,6 +72,16 @@ class Sampler:
                         finished(*places[id(row)], self._reply(row))
             finally:
                 decoder.clear()  # the weights are about to change
+
+    async def sampled(
+        self, prompts: Sequence[Prompt], finished: Callable[[int, int, Reply], None], temperature: float | None = None
+    ) -> None:
+        """`sample` in a thread, in which `finished` is called; it stops when this is cancelled."""
+        try:
+            await asyncio.to_thread(self.sample, prompts, finished, temperature)
+        except BaseException:
+            self.stopped = True
+            raise
 
     def _reply(self, row: Row) -> Reply:
         ended = row.finish == "stop"

@@ -1,7 +1,7 @@
 """What SFT teaches to reply, in the form that is rewarded: right answers, or a teacher's replies that ended right."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pmem.draws import Draw
 from pmem.errors import InputError
@@ -10,6 +10,7 @@ from pmem.prompts import Prompts
 from pmem.train.questions import Ask, Questions
 
 Record = dict[str, Any]
+T = TypeVar("T")
 NEEDED = {"own": ("preference",), "updated": ("preference", "previous")}
 """What has to be known of a question for thoughts on it, by its case."""
 
@@ -48,32 +49,47 @@ def _thoughts(qa: Record, prompts: Prompts) -> str:
     return prompts.render(f"train/thoughts_{qa['case']}", **known)
 
 
-class Chosen:
-    """Lessons from results of eval: replies that ended right (rejection sampling), a teacher's or the model's own.
+class Epochs(Generic[T]):
+    """Lessons of every step: epochs without end, each in an order of its own."""
 
-    InputError if a result belongs to no question, asks for replies of another form, or if none ended right.
-    """
-
-    def __init__(self, results: Iterable[Record], questions: Mapping[str, Record], form: str, seed: int) -> None:
-        self._seed = seed
-        self._epoch: tuple[int, list[Lesson]] = (-1, [])
-        self._lessons = [_lesson(one, questions, form) for one in results if one["correct"] and one["reply"].strip()]
-        if not self._lessons:
-            raise InputError("--targets: no result there holds a reply that ended right")
+    def __init__(self, lessons: Sequence[T], seed: int) -> None:
+        self._lessons, self._seed = lessons, seed
+        self._epoch: tuple[int, list[T]] = (-1, [])
 
     def __len__(self) -> int:
         return len(self._lessons)
 
-    def batch(self, step: int, size: int) -> list[Lesson]:
-        """The lessons of a step, out of epochs without end."""
+    def batch(self, step: int, size: int) -> list[T]:
+        """The lessons of a step."""
         return [self._lesson(number) for number in range(step * size, (step + 1) * size)]
 
-    def _lesson(self, number: int) -> Lesson:
+    def _lesson(self, number: int) -> T:
         epoch, place = divmod(number, len(self))
         if self._epoch[0] != epoch:
-            mixed = Draw(self._seed, "", f"train/order {epoch}").shuffled(self._lessons)
-            self._epoch = (epoch, mixed)
+            self._epoch = (epoch, Draw(self._seed, "", f"train/order {epoch}").shuffled(self._lessons))
         return self._epoch[1][place]
+
+
+class Right(NamedTuple):
+    """A reply that ended right. memory_id: of the memory that it was made from, if it was."""
+
+    lesson: Lesson
+    memory_id: str | None
+
+
+def chosen(results: Iterable[Record], questions: Mapping[str, Record], form: str) -> list[Right]:
+    """Lessons from results of eval: replies that ended right (rejection sampling), a teacher's or the model's own.
+
+    InputError if a result belongs to no question, asks for replies of another form, or if none ended right.
+    """
+    found = [
+        Right(_lesson(one, questions, form), one.get("memory_id"))
+        for one in results
+        if one["correct"] and one["reply"].strip()
+    ]
+    if not found:
+        raise InputError("--targets: no result there holds a reply that ended right")
+    return found
 
 
 def _lesson(result: Record, questions: Mapping[str, Record], form: str) -> Lesson:

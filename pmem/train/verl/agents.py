@@ -14,15 +14,14 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutp
 from verl.utils.profiler import simple_timer
 
 from pmem import tokens
-from pmem.backends.base import Message, Request
-from pmem.backends.local import messages_of, prompt_ids
+from pmem.backends.base import Request
+from pmem.backends.local import prompt_ids
 from pmem.evaluation.scenes import Scenes, View
-from pmem.memory.chunks import chunked
 from pmem.memory.lineage import Kept, text_of
-from pmem.memory.loop import Form, asked, settled
-from pmem.memory.unread import unread
+from pmem.memory.loop import Form, settled, unbroken
 from pmem.prompts import Prompts
 from pmem.train.questions import Asking
+from pmem.train.reading import Reading
 from pmem.train.verl.rows import ask_of
 
 
@@ -41,10 +40,9 @@ class _Loop(AgentLoopBase):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._thinking = thinking
 
-    async def _said(self, messages: list[Message], sampling: dict[str, Any], limit: int) -> Said:
+    async def _said(self, request: Request, sampling: dict[str, Any], limit: int) -> Said:
         """A reply of at most `limit` tokens. ValueError: the prompt is longer than data.max_prompt_length, beyond
         which verl would cut its beginning off."""
-        request = Request(messages, raw=orjson.dumps(messages), thinking=self._thinking)
         prompt = prompt_ids(request, self.tokenizer, "the model")
         longest = self.rollout_config.prompt_length
         if len(prompt) > longest:
@@ -72,7 +70,8 @@ class Reply(_Loop):
     """One reply to a question, its prompt as the row holds it."""
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
-        said = await self._said(list(row["raw_prompt"]), sampling_params, self.rollout_config.response_length)
+        request = Request(list(row["raw_prompt"]), thinking=self._thinking)
+        said = await self._said(request, sampling_params, self.rollout_config.response_length)
         return said.output
 
 
@@ -102,40 +101,24 @@ class Memory(_Loop):
         super().__init__(*args, **kwargs)
         texts = _prompts(prompts)
         count = functools.partial(tokens.count, name=tokenizer_name)
-        self._memory = Form(texts, count, style, memory_tokens, evidence)
-        self._prompts, self._reply_form, self._window = texts, form, window
-        self._chunk_tokens, self._update_limit, self._answer_limit = chunk_tokens, update_limit, answer_limit
+        nothing = Scenes(View(), texts, histories=None, memories=None, reply=None)
+        asking = Asking(nothing, texts, "memory", window, form, self._thinking)
+        self._reading = Reading(asking, Form(texts, count, style, memory_tokens, evidence), chunk_tokens)
+        self._update_limit, self._answer_limit = update_limit, answer_limit
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
         extra = row["extra_info"]
-        history = orjson.loads(extra["history"])
         outputs: list[AgentLoopOutput] = []
         memory: list[Kept] = []
-        said = unread(history, []).messages
-        for number, chunk in enumerate(chunked(said, self._chunk_tokens, self._memory.count), 1):
-            update = await self._said(asked(text_of(memory), chunk, self._memory), sampling_params, self._update_limit)
-            whole = update.text if update.ended else update.text.rpartition("\n")[0]  # no entry that was broken off
-            memory = settled(whole, memory, chunk, self._memory, number).memory
+        for number, chunk in enumerate(self._reading.chunks(orjson.loads(extra["history"])), 1):
+            request = self._reading.update(text_of(memory), chunk)
+            update = await self._said(request, sampling_params, self._update_limit)
+            text = unbroken(update.text, cut=not update.ended)
+            memory = settled(text, memory, chunk, self._reading.form, number).memory
             outputs.append(update.output)
-        question = await self._question(extra, text_of(memory))
+        question = await self._reading.question(ask_of(extra), text_of(memory))
         answer = await self._said(question, sampling_params, self._answer_limit)
         return [*outputs, answer.output]
-
-    async def _question(self, extra: dict[str, Any], memory: str) -> list[Message]:
-        """The messages that eval would send with this memory."""
-        scenes = Scenes(View(), self._prompts, histories=None, memories=_Given(memory), reply=None)  # type: ignore[arg-type]
-        asking = Asking(scenes, self._prompts, "memory", self._window, self._reply_form)
-        return messages_of(await asking.request(ask_of(extra)))
-
-
-class _Given:
-    """Stands for the file of memories: the one that has just been written."""
-
-    def __init__(self, memory: str) -> None:
-        self._memory = memory
-
-    async def record(self, own_id: str) -> dict[str, Any]:
-        return {"id": f"of {own_id}", "text": self._memory}
 
 
 @functools.cache

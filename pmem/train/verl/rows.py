@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-from pmem.backends.base import Message
+from pmem.backends.base import Message, Request
 from pmem.backends.local import messages_of
 from pmem.errors import InputError, MissingExtra, OutputError, RecordError
-from pmem.evaluation.question import window_of
-from pmem.stream.lookup import Lookup
 from pmem.train.questions import Ask, Asking
+from pmem.train.reading import history_of
 from pmem.train.targets import Lesson
+from pmem.train.trajectories import Teacher, Update
 
 Record = dict[str, Any]
 AT_ONCE = 64
@@ -26,15 +26,15 @@ AT_ONCE = 64
 ABILITY = "personalisation"
 
 
-async def rl_rows(asks: Iterable[Ask], asking: Asking, histories: Lookup | None = None) -> AsyncIterator[Record]:
-    """A row for each ask. histories: where a memory is to be written first: what is read for it.
+async def rl_rows(asks: Iterable[Ask], asking: Asking, *, reading: bool = False) -> AsyncIterator[Record]:
+    """A row for each ask. reading: whether a memory is to be written first: what is read for it comes along.
 
     InputError for an ask that can't be put.
     """
     for index, ask in enumerate(asks):
         qa = ask.qa
-        said = await _read(ask, asking, histories) if histories else None
-        put = asking._replace(context="none") if histories else asking
+        said = await history_of(ask, asking) if reading else None
+        put = asking._replace(context="none") if reading else asking
         yield {
             "data_source": f"pmem/{ask.mode}",
             "prompt": await _prompt(ask, put),
@@ -53,28 +53,22 @@ async def rl_rows(asks: Iterable[Ask], asking: Asking, histories: Lookup | None 
         }
 
 
-async def sft_rows(lessons: Iterable[Lesson], asking: Asking) -> AsyncIterator[Record]:
+async def sft_rows(lessons: Iterable[Lesson | Update], teacher: Teacher) -> AsyncIterator[Record]:
     """A row for each lesson. InputError for a question that can't be put."""
     for lesson in lessons:
-        prompt = await _prompt(lesson.ask, asking)
-        yield {"messages": [*prompt, {"role": "assistant", "content": lesson.reply}]}
-
-
-async def _read(ask: Ask, asking: Asking, histories: Lookup) -> Record:
-    """The history that a memory is to be made of."""
-    try:
-        own_id = ask.qa["histories"][window_of(ask.qa, asking.window)]["id"]
-        return {**await histories.record(own_id), "messages": orjson.loads(await histories.messages(own_id))}
-    except RecordError as fault:
-        raise InputError(f"question {ask.qa['id']}: {fault}") from None
+        request, reply = await teacher.said(lesson)
+        yield {"messages": [*_sent(request), {"role": "assistant", "content": reply}]}
 
 
 async def _prompt(ask: Ask, asking: Asking) -> list[Message]:
     try:
-        messages = messages_of(await asking.request(ask))
+        return _sent(await asking.request(ask))
     except RecordError as fault:
         raise InputError(f"question {ask.qa['id']}: {fault}") from None
-    return [{"role": one["role"], "content": one["content"]} for one in messages]
+
+
+def _sent(request: Request) -> list[Message]:
+    return [{"role": one["role"], "content": one["content"]} for one in messages_of(request)]
 
 
 def ask_of(extra: Record) -> Ask:
