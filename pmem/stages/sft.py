@@ -95,7 +95,7 @@ def command(
             sampler = Sampler(opened.policy, limit=given["memory_tokens"], temperature=0.0)
             ask = Memories(sampler, opened.answers, reading).held_out
         await conversation(max(lessons.batch(0, len(lessons)), key=_size))
-        await sft.train(opened.policy, batch, opened.run, training.measuring(ask, opened.clock))
+        await sft.train(opened.policy, batch, opened.run, training.measuring(ask, opened.clock), opened.clock)
 
     pipe.gather(work, reads="qa")
 

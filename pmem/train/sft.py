@@ -12,6 +12,7 @@ and choices of ours:
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from pmem.train.batches import Conversation
@@ -23,18 +24,25 @@ Batch = Callable[[int], Awaitable[list[Conversation]]]
 """The conversations of a step, from 0."""
 Held = Callable[[], Awaitable[dict[str, float]]]
 """Measures the policy on held-out questions."""
+Timed = Callable[[str], AbstractContextManager[object]]
 
 
-async def train(policy: Policy, batch: Batch, run: Run, held_out: Held | None = None) -> None:
+async def train(
+    policy: Policy, batch: Batch, run: Run, held_out: Held | None = None, timed: Timed = lambda _: nullcontext()
+) -> None:
     """Take the run's steps and leave the model.
 
+    timed: is entered around "prompts" and "update" of each step.
     Errors: PmemError on a loss that is no finite number; OutputError where a checkpoint can't be written.
     """
     done = run.begin(policy)
     if held_out and not done and run.measures(0):
         run.report(0, await held_out())
     for step in range(done, run.pace.steps):
-        values = dict(_step(policy, await batch(step), step)._asdict())
+        with timed("prompts"):
+            conversations = await batch(step)
+        with timed("update"):
+            values = dict(_step(policy, conversations, step)._asdict())
         if held_out and run.measures(step + 1):
             values |= await held_out()
         run.report(step + 1, values)
