@@ -7,8 +7,8 @@ Choice-based and persona-driven questions (`pmem import prefeval`) of three topi
 asked: before, after `pmem sft` on gold targets, after `pmem grpo` from there; by reply and by likelihood of the
 options' texts; `pmem eval --summary` gives accuracy with intervals. Every step is a pmem command, shown before it runs.
 Stopped and started again with the same --work, the script goes on where it was: what is done is there, training goes
-on from its last checkpoint, and eval from its cache. The last line's options make less of it, for a CPU: only questions with
-histories that short, that many asked of each form, fewer steps.
+on from its last checkpoint, and eval from its cache. The last line's options make less of it, for a CPU: only questions
+with histories that short, that many asked of each form, fewer steps.
 """
 
 import argparse
@@ -72,8 +72,8 @@ class Bench:
         self.pmem("sft", "train.jsonl", "-m", f"local:{self.options.model}", *shared, *sft, "--save-every", "5",
                   to="started", metrics="sft.jsonl")  # fmt: skip
         grpo = ["--steps", str(self.options.grpo), "--batch-size", "8", "--group", "8", "--learning-rate", "1e-5"]
-        self.pmem("grpo", "train.jsonl", "-m", "local:started", *shared, *grpo, "--max-tokens", "96", "--save-every", "2",
-                  to="rewarded", metrics="grpo.jsonl")  # fmt: skip
+        self.pmem("grpo", "train.jsonl", "-m", "local:started", *shared, *grpo, "--max-tokens", "96",
+                  "--save-every", "2", to="rewarded", metrics="grpo.jsonl")  # fmt: skip
 
     def asked(self, name: str, model: str) -> None:
         """Results of a model on the other topics."""
