@@ -285,6 +285,14 @@ def test_sft_learns_trajectories_by_the_command(
     right = [one for one in records(Path(results).read_bytes()) if one["correct"]]
     assert f"{2 * len({one['memory_id'] for one in right})} updates and {len(right)} answers to learn" in err
     assert [orjson.loads(line)["step"] for line in out.splitlines()] == [1, 2]
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    main([*learn[:-2], "--targets", results, "--export", str(tmp_path / "rows")], standalone_mode=False)
+    rows = pyarrow.parquet.read_table(tmp_path / "rows" / "train.parquet").column("messages").to_pylist()
+    said = {row[-1]["content"] for row in rows}
+    assert len(rows) == 60 and {one["text"] for one in records(Path(trace).read_bytes())} & said
+    assert {one["reply"] for one in right} <= said
     with pytest.raises(Exception, match="--trajectories needs --targets FILE"):
         main([*learn, "-o", str(tmp_path / "other")], standalone_mode=False)
     with pytest.raises(PmemError, match="updates, and history"):
