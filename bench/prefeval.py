@@ -71,7 +71,16 @@ class Bench:
         sft = ["--steps", str(self.options.sft), "--batch-size", "16", "--learning-rate", "5e-5"]
         self.pmem("sft", "train.jsonl", "-m", f"local:{self.options.model}", *shared, *sft, "--save-every", "5",
                   to="started", metrics="sft.jsonl")  # fmt: skip
-        grpo = ["--steps", str(self.options.grpo), "--batch-size", "8", "--group", "8", "--learning-rate", "1e-5"]
+        grpo = [
+            "--steps",
+            str(self.options.grpo),
+            "--batch-size",
+            str(self.options.prompts),
+            "--group",
+            "8",
+            "--learning-rate",
+            "1e-5",
+        ]
         self.pmem("grpo", "train.jsonl", "-m", "local:started", *shared, *grpo, "--max-tokens", "96",
                   "--save-every", "2", to="rewarded", metrics="grpo.jsonl")  # fmt: skip
 
@@ -100,6 +109,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=1 << 20)
     parser.add_argument("--sft", type=int, default=60)
     parser.add_argument("--grpo", type=int, default=40)
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
