@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("transformers")
 import torch
 
+from pmem.backends import local_forward
 from pmem.backends.local_model import load
 from pmem.errors import InputError
 from pmem.prompts import Prompts
@@ -166,6 +167,18 @@ def test_a_reply_depends_on_its_seed_not_on_its_neighbours(folder: Path) -> None
     assert sampled(ours, prompts) == together
     only = sampled(ours, [prompts[2]._replace(seeds=[22])])
     assert only[0, 0] == together[2, 2]
+
+
+def test_groups_on_long_prompts_reply_as_if_nothing_were_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [Random(3).randrange(256) for _ in range(300)]  # longer than what is copied into each row
+    prompts = [
+        Prompt(f"q{n}", [*history, *tail], [10 * n + k for k in range(5)]) for n, tail in enumerate(([7, 8], [9]))
+    ]
+    prompts.append(Prompt("short", [4, 5, 6], [90, 91]))
+    shared = sampled(Sampler(policy(folder), limit=6), prompts)
+    monkeypatch.setattr(local_forward, "SHARED", 1 << 30)
+    assert sampled(Sampler(policy(folder), limit=6), prompts) == shared
+    assert len({tuple(one.conversation.reply) for one in shared.values()}) > 6
 
 
 def test_samples_follow_the_policys_distribution(folder: Path) -> None:

@@ -7,9 +7,9 @@ a question's first ones do, are computed once. What a rollout's answer is worth 
 
 The paper (section 5): chunks of 5,000 tokens, a memory of at most 2,048, one reward at the end. Deviations:
 
-* A reply that runs into its limit of tokens loses the entry that was broken off; one without any entry leaves the memory
-  as it was; private details and what is to be forgotten don't get in whatever is written (`pmem/memory`). The advantage
-  goes to all tokens that were sampled all the same.
+* A reply that runs into its limit of tokens loses the entry that was broken off; one without any entry leaves the
+  memory as it was; private details and what is to be forgotten don't get in, whatever is written (`pmem/memory`). The
+  advantage goes to all tokens that were sampled all the same.
 * A penalty for updates that had to be cut to size can be asked for; the paper has none.
 """
 
