@@ -169,15 +169,19 @@ def test_a_reply_depends_on_its_seed_not_on_its_neighbours(folder: Path) -> None
     assert only[0, 0] == together[2, 2]
 
 
-def test_groups_on_long_prompts_reply_as_if_nothing_were_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_groups_on_long_prompts_reply_as_if_nothing_were_shared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     history = [Random(3).randrange(256) for _ in range(300)]  # longer than what is copied into each row
     prompts = [
         Prompt(f"q{n}", [*history, *tail], [10 * n + k for k in range(5)]) for n, tail in enumerate(([7, 8], [9]))
     ]
     prompts.append(Prompt("short", [4, 5, 6], [90, 91]))
-    shared = sampled(Sampler(policy(folder), limit=6), prompts)
+    shared = sampled(Sampler(policy(folder, dtype=dtype), limit=6), prompts)
     monkeypatch.setattr(local_forward, "SHARED", 1 << 30)
-    assert sampled(Sampler(policy(folder), limit=6), prompts) == shared
+    apart = sampled(Sampler(policy(folder, dtype=dtype), limit=6), prompts)
+    assert apart == shared if dtype == "float32" else apart.keys() == shared.keys()  # bfloat16 rounds
     assert len({tuple(one.conversation.reply) for one in shared.values()}) > 6
 
 

@@ -155,7 +155,7 @@ def _attention(
     unusual = [name for name in UNUSUAL if more.get(name) is not None]
     if unusual:
         raise TypeError(f"no attention over a kept prefix with {', '.join(unusual)}")
-    found = query.new_empty(*query.shape[:-1], value.shape[-1])
+    found = value.new_empty(*query.shape[:-1], value.shape[-1])  # under autocast, positions make queries float32
     query = query * (more.get("scaling") or query.shape[-1] ** -0.5)
     for places, layers in _current.groups:
         own = query[places], key[places], value[places], attention_mask[places]
