@@ -155,11 +155,15 @@ def _attention(
     unusual = [name for name in UNUSUAL if more.get(name) is not None]
     if unusual:
         raise TypeError(f"no attention over a kept prefix with {', '.join(unusual)}")
-    found = value.new_empty(*query.shape[:-1], value.shape[-1])  # under autocast, positions make queries float32
     query = query * (more.get("scaling") or query.shape[-1] ** -0.5)
+    found: torch.Tensor | None = None
     for places, layers in _current.groups:
         own = query[places], key[places], value[places], attention_mask[places]
-        found[places] = _attend(*own, *layers[module.layer_idx])
+        part = _attend(*own, *layers[module.layer_idx])
+        if found is None:  # under autocast, what is computed has another type than what it is computed of
+            found = part.new_empty(*query.shape[:-1], value.shape[-1])
+        found[places] = part
+    assert found is not None
     return found.transpose(1, 2), None
 
 
