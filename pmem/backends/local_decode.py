@@ -110,8 +110,8 @@ class Decoder:
                 row.random = torch.Generator(self._forward.device)
                 row.random.seed() if row.seed is None else row.random.manual_seed(row.seed)
         prefix, cache = self._forward.prefill(rows[0].prompt[:-1])
-        if len(rows) > 1:
-            cache.batch_repeat_interleave(len(rows))
+        if len(rows) > 1:  # transformers' own repeating leaves a cache without tokens at one row
+            cache = DynamicCache([(_repeated(k, len(rows)), _repeated(v, len(rows))) for k, v in layers_of(cache)])
         for row in rows:
             row.prefix = prefix
         self._cache = _merged(self._cache, cache) if self.rows else cache
