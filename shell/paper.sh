@@ -64,7 +64,8 @@ ended() { # STATUS
 trap 'ended $?' EXIT
 
 quoted() { # the command as it could be typed
-  printf '%q ' "${command[@]}"
+  printf '%q' "${command[0]}"
+  printf ' %q' "${command[@]:1}"
 }
 
 say() { # what comes to be
@@ -117,7 +118,7 @@ planned() {
       return 0
     fi
   done
-  "$pmem" "$@" --plan -q || true
+  HF_HUB_OFFLINE=1 "$pmem" "$@" --plan -q || true # a base that isn't on this machine has no plan yet
 }
 
 # trained NAME COMMAND [ARGUMENT]...: the model WORK/models/NAME and the metrics of its training

@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 
 from tests import likes
 from tests.command import Ran, ended, environment, lines, pmem, records, start, wait_for
+from tests.preloaded import preloaded
 from tests.stub import Stub, running
 
 pytestmark = pytest.mark.local
@@ -58,14 +59,20 @@ def _said(liked: str, draw: Random, *, chats: int) -> list[str]:
     return [f"like {liked} {talk[0]}", *talk[1:]]
 
 
-def run(folder: Path, stub: Stub, *words: str, **settings: str) -> "subprocess.Popen[bytes]":
-    """The script in a process group of its own."""
-    env = {**SMALL, "OPENAI_BASE_URL": stub.url, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **settings}
-    return start("bash", SCRIPT, *words, folder=folder, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+class Script(NamedTuple):
+    """The script with a quick pmem on its PATH, and the stub server that it asks if nothing else is said."""
 
+    bin: Path
+    stub: Stub
 
-def done(child: "subprocess.Popen[bytes]") -> Ran:
-    return ended(child, seconds=300)
+    def start(self, folder: Path, *words: str, stub: Stub | None = None, **settings: str) -> "subprocess.Popen[bytes]":
+        """It, in a process group of its own."""
+        own = {"OPENAI_BASE_URL": (stub or self.stub).url, "PATH": f"{self.bin}:{environment(folder)['PATH']}"}
+        env = {**SMALL, **own, **settings}
+        return start("bash", SCRIPT, *words, folder=folder, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def run(self, folder: Path, *words: str, stub: Stub | None = None, **settings: str) -> Ran:
+        return ended(self.start(folder, *words, stub=stub, **settings), seconds=300)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -82,24 +89,24 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Stub]:
-    with running() as stub:
-        yield stub
+def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
+    with running() as stub, preloaded(tmp_path_factory.mktemp("bin")) as bin:
+        yield Script(bin, stub)
 
 
 @pytest.fixture(scope="module")
-def made(server: Stub, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """One run without disturbance."""
+def made(script: Script, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one run has gone through without disturbance."""
     folder = tmp_path_factory.mktemp("paper")
     written(folder)
-    ran = done(run(folder, server, "work"))
+    ran = script.run(folder, "work")
     assert ran.status == 0, ran.err
-    assert server.counts()["paid_again"] == 0
-    return Made(folder, ran.err)
+    assert script.stub.counts()["paid_again"] == 0
+    return folder
 
 
-def test_every_model_is_asked_in_each_window_and_mode(made: Made) -> None:
-    results = {path.stem: records(path.read_bytes()) for path in (made.folder / "work" / "results").glob("*l")}
+def test_every_model_is_asked_in_each_window_and_mode(made: Path) -> None:
+    results = {path.stem: records(path.read_bytes()) for path in (made / "work" / "results").glob("*l")}
     modes = ("mcq", "open")
     asked = {f"{m}-full-{w}-{mode}" for m in ("first", "second") for w in ("32k", "128k") for mode in modes}
     own = {f"{m}-full-32k-{mode}" for m in ("base", "sft", "grpo-mixed", "grpo-mcq", "grpo-open") for mode in modes}
@@ -112,10 +119,9 @@ def test_every_model_is_asked_in_each_window_and_mode(made: Made) -> None:
     assert len(results["errors"]) == 4
 
 
-def test_mixes_are_trained_on_the_same_questions_as_many_times(made: Made) -> None:
+def test_mixes_are_trained_on_the_same_questions_as_many_times(made: Path) -> None:
     told = {
-        name: orjson.loads((made.folder / "work" / "models" / name / "pmem_training.json").read_bytes())
-        for name in TRAINED
+        name: orjson.loads((made / "work" / "models" / name / "pmem_training.json").read_bytes()) for name in TRAINED
     }
     same = ("model", "questions", "steps", "batch_size", "group", "seed", "window", "reply_form")
     first, *others = ({name: told[f"grpo-{mix}"][name] for name in same} for mix in ("mixed", "mcq", "open"))
@@ -123,15 +129,15 @@ def test_mixes_are_trained_on_the_same_questions_as_many_times(made: Made) -> No
     mixes = [{mode for mode, share in told[f"grpo-{mix}"]["mix"].items() if share} for mix in ("mixed", "mcq", "open")]
     assert mixes == [{"mcq", "open"}, {"mcq"}, {"open"}]
     steps = {path.stem: [one["step"] for one in records(path.read_bytes())] for path in metrics(made)}
-    assert steps == dict.fromkeys(TRAINED, [1, 2])
+    assert steps == {name: [1, 2] for name in TRAINED}
 
 
-def metrics(made: Made) -> list[Path]:
-    return sorted((made.folder / "work" / "metrics").iterdir())
+def metrics(made: Path) -> list[Path]:
+    return sorted((made / "work" / "metrics").iterdir())
 
 
-def test_tables_and_figures_are_there(made: Made) -> None:
-    paper = made.folder / "work" / "paper"
+def test_tables_and_figures_are_there(made: Path) -> None:
+    paper = made / "work" / "paper"
     assert {path.name for path in paper.iterdir()} == TABLES | PAGES
     models = (paper / "models-mcq.md").read_text()
     assert "openai:first" in models and "128k" in models and "GPT-5-Chat" in models
@@ -140,17 +146,19 @@ def test_tables_and_figures_are_there(made: Made) -> None:
     assert all(path.read_text().startswith("<!") for path in paper.glob("*.html"))
 
 
-def test_once_more_asks_nothing_and_changes_nothing(made: Made, server: Stub) -> None:
-    before, requests = contents(made.folder / "work"), server.counts()["requests"]
-    ran = done(run(made.folder, server, "work"))
-    assert ran.status == 0 and server.counts()["requests"] == requests
-    assert contents(made.folder / "work") == before
+def test_once_more_asks_nothing_and_changes_nothing(made: Path, script: Script) -> None:
+    before, requests = contents(made / "work"), script.stub.counts()["requests"]
+    ran = script.run(made, "work")
+    assert ran.status == 0 and script.stub.counts()["requests"] == requests
+    assert contents(made / "work") == before
     assert "work/models" not in ran.err and "work/results" not in ran.err
 
 
-def test_killed_while_it_asks_and_while_it_trains_it_ends_with_the_same_tables(made: Made, tmp_path: Path) -> None:
+def test_killed_while_it_asks_and_while_it_trains_it_ends_with_the_same_tables(
+    made: Path, script: Script, tmp_path: Path
+) -> None:
     for name in ("data", "tiny", "work"):
-        shutil.copytree(made.folder / name, tmp_path / name)
+        shutil.copytree(made / name, tmp_path / name)
     work = tmp_path / "work"
     for gone in ("models/grpo-open", "paper"):
         shutil.rmtree(work / gone)
@@ -159,15 +167,15 @@ def test_killed_while_it_asks_and_while_it_trains_it_ends_with_the_same_tables(m
     for path in work.glob("results/grpo-open-*"):
         path.unlink()
     with running(latency=200) as slow:
-        child = run(tmp_path, slow, "work", JOBS="2")
+        child = script.start(tmp_path, "work", JOBS="2", stub=slow)
         wait_for(lambda: slow.counts()["requests"] >= 4, 60)
         killed(child)
-        child = run(tmp_path, slow, "work")
+        child = script.start(tmp_path, "work", stub=slow)
         wait_for(lambda: (work / "models" / "grpo-open.part" / "step-00000001").exists(), 60)
         killed(child)
-        ran = done(run(tmp_path, slow, "work"))
+        ran = script.run(tmp_path, "work", stub=slow)
         assert ran.status == 0, ran.err
-    expected = contents(made.folder / "work")
+    expected = contents(made / "work")
     assert contents(work) == expected
 
 
@@ -177,46 +185,47 @@ def killed(child: "subprocess.Popen[bytes]") -> None:
     child.communicate()
 
 
-def test_a_step_that_fails_says_which_and_how_to_go_on(made: Made, tmp_path: Path) -> None:
-    shutil.copytree(made.folder / "data", tmp_path / "data")
+def test_a_step_that_fails_says_which_and_how_to_go_on(made: Path, script: Script, tmp_path: Path) -> None:
+    shutil.copytree(made / "data", tmp_path / "data")
     hurried = {"MODEL_OPTIONS": "--retries 0", "MODELS": "openai:first", "MODES": "mcq"}
     with running(fault="500=1") as broken:
-        ran = done(run(tmp_path, broken, "work", "base", **hurried))
+        ran = script.run(tmp_path, "work", "base", **hurried, stub=broken)
         assert ran.status == 3 and "step base stopped with status 3 at\n  pmem eval data/splits/bench.jsonl" in ran.err
         assert "6 records failed: see work/results/first-full-32k-mcq.rejects.jsonl" in ran.err
         assert "goes on from here" in ran.err
         broken.restart()
-        ran = done(run(tmp_path, broken, "work", "base", **hurried))
+        ran = script.run(tmp_path, "work", "base", **hurried, stub=broken)
     assert ran.status == 0, ran.err
     name = "work/results/first-full-32k-mcq.jsonl"
-    assert (tmp_path / name).read_bytes() == (made.folder / name).read_bytes()
+    assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
 
 
-def test_a_plan_prints_what_is_left_and_makes_nothing(made: Made, server: Stub, tmp_path: Path) -> None:
-    shutil.copytree(made.folder / "data", tmp_path / "data")
-    requests = server.counts()["requests"]
-    ran = done(run(tmp_path, server, "--plan", "work", MODELS="openai:gpt-5", TEACHER=""))
+def test_a_plan_prints_what_is_left_and_makes_nothing(made: Path, script: Script, tmp_path: Path) -> None:
+    for name in ("data", "tiny"):
+        shutil.copytree(made / name, tmp_path / name)
+    requests = script.stub.counts()["requests"]
+    ran = script.run(tmp_path, "--plan", "work", MODELS="openai:gpt-5", TEACHER="")
     told = ran.out.decode()
-    assert ran.status == 0 and server.counts()["requests"] == requests and not (tmp_path / "work").exists()
+    assert ran.status == 0 and script.stub.counts()["requests"] == requests and not (tmp_path / "work").exists()
     assert "pmem eval data/splits/bench.jsonl --histories data/histories.jsonl -m openai:gpt-5" in told
-    assert "Cost: about $" in told  # of the models; there is no base to plan for
+    assert "eval/mcq-full-128k      6 " in told and "openai:judge as judge" in told and "local:tiny\n" in told
     assert "# its calls can be counted once work/models/sft is there" in told
     assert "--targets gold" in told and "-m local:work/models/sft --mix mcq=0.8" in told
-    done_already = done(run(made.folder, server, "--plan", "work")).out.decode()
-    assert "pmem eval" not in done_already and "pmem compare" in done_already
+    done_already = script.run(made, "--plan", "work").out.decode()
+    assert " -m " not in done_already and "pmem compare" in done_already
 
 
-def test_published_data_are_imported_and_keep_their_splits(made: Made, server: Stub, tmp_path: Path) -> None:
-    splits = [str(path) for path in sorted((made.folder / "data" / "splits").iterdir())]
-    histories = made.folder / "data" / "histories.jsonl"
+def test_published_data_are_imported_and_keep_their_splits(made: Path, script: Script, tmp_path: Path) -> None:
+    splits = [str(path) for path in sorted((made / "data" / "splits").iterdir())]
+    histories = made / "data" / "histories.jsonl"
     exported = pmem("export", "personamem-v2", *splits, "--histories", histories, "-o", "published", folder=tmp_path)
     assert exported.status == 0, exported.err
-    ran = done(run(tmp_path, server, "work", "data", DATA="published"))
+    ran = script.run(tmp_path, "work", "data", DATA="published")
     assert ran.status == 0, ran.err
     for split, count in (("bench", 6), ("train", 8), ("val", 2)):
         found = records((tmp_path / "work" / "data" / "splits" / f"{split}.jsonl").read_bytes())
         assert len(found) == count and all(set(qa["histories"]) == {"32k", "128k"} for qa in found)
-    ran = done(run(tmp_path, server, "own", "data", DATA="published", SIZES="bench=4,train=8,val=2"))
+    ran = script.run(tmp_path, "own", "data", DATA="published", SIZES="bench=4,train=8,val=2")
     assert ran.status == 0, ran.err
     assert len(records((tmp_path / "own" / "data" / "splits" / "bench.jsonl").read_bytes())) == 4
 
@@ -230,15 +239,15 @@ def test_published_data_are_imported_and_keep_their_splits(made: Made, server: S
         ({"GROUP": "3"}, "work holds what was made with other settings"),
     ],
 )
-def test_settings_that_can_not_be(made: Made, server: Stub, settings: dict[str, str], said: str) -> None:
-    ran = done(run(made.folder, server, "work", **settings))
+def test_settings_that_can_not_be(made: Path, script: Script, settings: dict[str, str], said: str) -> None:
+    ran = script.run(made, "work", **settings)
     assert ran.status == 2 and said in ran.err and "goes on from here" not in ran.err
 
 
-def test_a_file_of_settings_goes_before_the_environment(made: Made, server: Stub, tmp_path: Path) -> None:
+def test_a_file_of_settings_goes_before_the_environment(made: Path, script: Script, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "settings.sh").write_text(f'DATA="{made.folder}/data"\nMODELS="openai:from-the-file"\n')
-    told = done(run(tmp_path, server, "--plan", "work", "base")).out.decode()
+    (tmp_path / "work" / "settings.sh").write_text(f'DATA="{made}/data"\nMODELS="openai:from-the-file"\n')
+    told = script.run(tmp_path, "--plan", "work", "base").out.decode()
     assert "-m openai:from-the-file" in told and "openai:first" not in told
 
 
