@@ -83,7 +83,8 @@ def _looked_after(caller: socket.socket) -> int:
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(worker)
-    ready, _, _ = select.select([caller, ended], [], [])
+    watched: list[Any] = [caller, ended]
+    ready, _, _ = select.select(watched, [], [])
     if ended not in ready:
         os.kill(worker, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])

@@ -239,7 +239,7 @@ def test_published_data_are_imported_and_keep_their_splits(made: Path, script: S
         ({"GROUP": "3"}, "work holds what was made with other settings"),
     ],
 )
-def test_settings_that_can_not_be(made: Path, script: Script, settings: dict[str, str], said: str) -> None:
+def test_settings_that_can_not_be(made: Path, script: Script, settings: dict[str, Any], said: str) -> None:
     ran = script.run(made, "work", **settings)
     assert ran.status == 2 and said in ran.err and "goes on from here" not in ran.err
 
