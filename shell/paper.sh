@@ -64,7 +64,7 @@ ended() { # STATUS
 trap 'ended $?' EXIT
 
 quoted() { # the command as it could be typed
-  printf '%q' "${command[0]}"
+  printf '%q' "${command[0]-}"
   printf ' %q' "${command[@]:1}"
 }
 

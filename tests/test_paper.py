@@ -25,7 +25,7 @@ SCRIPT = ROOT / "shell" / "paper.sh"
 SMALL = {
     "DATA": "data", "MODELS": "openai:first openai:second", "JUDGE": "openai:judge", "VOTES": "1", "ERRORS": "4",
     "BASE": "tiny", "TEACHER": "openai:teacher", "FORM": "line", "MAX_TOKENS": "8", "SFT_STEPS": "2", "SFT_BATCH": "2",
-    "STEPS": "2", "BATCH": "2", "GROUP": "2", "SAVE_EVERY": "1", "VAL_EVERY": "none", "CHUNK_TOKENS": "150",
+    "STEPS": "2", "BATCH": "2", "GROUP": "2", "SAVE_EVERY": "1", "VAL_EVERY": "0", "CHUNK_TOKENS": "150",
     "MEMORY_TOKENS": "40", "JOBS": "4", "TRAIN_OPTIONS": "--learning-rate 1e-3",
 }  # fmt: skip
 TABLES = {f"{what}-{mode}.md" for what in ("models", "training", "mixes") for mode in ("mcq", "open")} | {"errors.md"}
@@ -130,10 +130,21 @@ def test_mixes_are_trained_on_the_same_questions_as_many_times(made: Path) -> No
     assert mixes == [{"mcq", "open"}, {"mcq"}, {"open"}]
     steps = {path.stem: [one["step"] for one in records(path.read_bytes())] for path in metrics(made)}
     assert steps == {name: [1, 2] for name in TRAINED}
+    measured = {path.stem for path in metrics(made) if "eval/accuracy" in records(path.read_bytes())[-1]["values"]}
+    assert measured == TRAINED - {"sft", "sft-memory"}
 
 
 def metrics(made: Path) -> list[Path]:
     return sorted((made / "work" / "metrics").iterdir())
+
+
+def test_without_a_teacher_the_data_and_the_cold_start_do(made: Path, script: Script, tmp_path: Path) -> None:
+    for name in ("data", "tiny"):
+        shutil.copytree(made / name, tmp_path / name)
+    ran = script.run(tmp_path, "work", "memtrain", "sft", TEACHER="", STEPS="1", SFT_STEPS="1", VAL_EVERY="none")
+    assert ran.status == 0, ran.err
+    assert {path.name for path in (tmp_path / "work" / "models").iterdir()} == {"sft", "memtrain"}
+    assert orjson.loads((tmp_path / "work" / "models" / "sft" / "pmem_training.json").read_bytes())["targets"] == "gold"
 
 
 def test_tables_and_figures_are_there(made: Path) -> None:
