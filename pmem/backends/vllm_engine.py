@@ -173,6 +173,25 @@ class Engine:
         return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
 
 
+class Refused(Exception):
+    """Why vLLM doesn't take a request, in one line."""
+
+
+async def generated(llm: Any, prompt: list[int], sampling: Any, number: int) -> Any:
+    """vLLM's one output for a prompt's token ids. number: no other request's. Refused if vLLM doesn't take it."""
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    sampling.output_kind = RequestOutputKind.FINAL_ONLY
+    try:
+        outputs = [output async for output in llm.generate({"prompt_token_ids": prompt}, sampling, str(number))]
+    except EngineDeadError:
+        raise
+    except Exception as fault:
+        raise Refused(str(fault.__cause__ or fault).strip().partition("\n")[0]) from fault
+    return outputs[-1]
+
+
 def _for_cpu(arguments: dict[str, Any]) -> dict[str, Any]:
     """Without compilation, which takes minutes there; with a cache of CPU_CACHE bytes where nothing says how big.
 
