@@ -125,11 +125,17 @@ class Engine:
             llm.shutdown(timeout=0)  # kills: their own way takes seconds, and they hold nothing that could be lost
             for process in processes:
                 process.join()
+            # vLLM's object goes now: its `__del__` would fail at the interpreter's end. This frame and `_started`'s may
+            # live on in the traceback of an import that failed within vLLM, so they hold it no longer
+            self._ready = Future()
+            self._ready.set_exception(self._gone())
+            del llm
 
     def _started(self, folder: Path) -> Any:
         """vLLM's engine, its processes running; sockets and log in the folder."""
         environment = {**ENVIRONMENT, **os.environ, "VLLM_RPC_BASE_PATH": str(folder)}
-        if VERBOSE not in os.environ:
+        quiet = VERBOSE not in os.environ
+        if quiet:
             self._log = folder / "log"
             self._log.touch()
             environment[vllm_child.LOG] = str(self._log)
@@ -150,10 +156,11 @@ class Engine:
             if self._closed.done():
                 raise self._gone()
             self._others = {child.pid for child in multiprocessing.active_children()}
-            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        if VERBOSE not in os.environ:
-            logging.getLogger("vllm").setLevel(logging.CRITICAL)  # vLLM has set its own by now
-        return llm
+            try:
+                return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            finally:
+                if quiet:
+                    logging.getLogger("vllm").setLevel(logging.CRITICAL)  # vLLM has set its own by now
 
     def _failure(self, fault: BaseException) -> BaseException:
         if self._closed.done():

@@ -1,8 +1,8 @@
 """Replies of the policy as it stands, made by vLLM: one engine, in processes of its own, for all of a run's samplers.
 
 The engine starts with the model's files. Whenever the policy has been changed since, its weights are saved as a
-checkpoint into a temporary folder, from which vLLM's workers read them into the running engine (their `reload_weights`,
-which packs them anew for the machine's kernels), and what the engine's prefix cache holds of the old ones is dropped.
+checkpoint into a temporary folder, from which vLLM's workers read them into the running engine (`vllm_worker.py`), and
+what the engine's prefix cache holds of the old ones is dropped.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class PolicyEngine:
         settings = {
             "dtype": "bfloat16" if policy.bfloat16 else "float32",
             "max_model_len": self.context,
+            "worker_extension_cls": "pmem.train.vllm_worker.Taking",
             "gpu_memory_utilization": GPU_SHARE if policy.device.type == "cuda" else None,
         }
         self._name, self._engine = name, Engine(name, lambda: arguments(name, settings))
@@ -68,7 +69,7 @@ class PolicyEngine:
 
     async def _reload(self, llm: Any, folder: str) -> None:
         try:
-            await llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            await llm.collective_rpc("take_weights", args=(folder,))
         except Exception as fault:
             why = str(fault).strip().partition("\n")[0]
             raise BackendError(f"vllm model '{self._name}' doesn't take the policy's weights: {why}") from fault
