@@ -202,7 +202,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("kind", ["grpo", "memtrain"])
     def test_training(self, tmp_path: Path, task: Path, kind: str) -> None:
-        """Nothing is shown but metrics and the summary, by one engine, which is gone at the end."""
+        """Nothing is shown but metrics and the summary."""
         held = ["--eval-set", str(task / "held.jsonl"), "--eval-every", "1"]
         ran = ended(start(*PMEM, *command(kind, task, "-o", "out", *held), folder=tmp_path), seconds=300)
         assert ran.status == 0, ran.err
@@ -238,6 +238,7 @@ class Played:
 
     refuses = ""
     resets = True
+    ids = (65, 66, 256)
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -259,11 +260,14 @@ class Played:
         self.sampling.append(sampling)
         if sampling["seed"] == 99:
             raise ValueError("no such seed\nat all")
-        reply = types.SimpleNamespace(token_ids=(65, 66, 256), finish_reason="stop" if sampling["seed"] else "length")
+        reply = types.SimpleNamespace(token_ids=self.ids, finish_reason="stop" if sampling["seed"] else "length")
         yield types.SimpleNamespace(outputs=[reply], num_cached_tokens=0)
 
     async def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         return await work(self)
+
+    def close(self) -> None:
+        self.told.append("close")
 
 
 @pytest.fixture
@@ -274,6 +278,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
         output_kind: Any = None
 
     def engine(name: str, arguments: Callable[[], dict[str, Any]]) -> Played:
+        made.told.append("start")
         made.arguments = arguments()
         return made
 
@@ -299,14 +304,14 @@ def test_weights_are_loaded_when_they_have_changed_and_only_then(tmp_path: Path,
     first, second = VLLMSampler(engine, limit=5), VLLMSampler(engine, limit=7, temperature=0.5)
     prompts = [Prompt("q", [1, 2], [3, 0])]
     found = replies(first, prompts)
-    assert played.told == ["generate"] * 2  # the engine began with the model's files
+    assert played.told == ["start", *["generate"] * 2]  # the engine began with the model's files
     said = ours.loaded.tokenizer.decode([65, 66])
     assert found[0, 0] == Reply(said, Conversation([1, 2], [65, 66, 256]), True)
     assert not found[0, 1].ended
     learn(ours, 1)
     for sampler in (first, second, first):
         replies(sampler, prompts)
-    assert played.told[2:] == ["take_weights", "reset", *["generate"] * 6]
+    assert played.told[3:] == ["take_weights", "reset", *["generate"] * 6]
     asked = [
         (one["temperature"], one["seed"], one["max_tokens"], one["stop_token_ids"]) for one in played.sampling[3:6]
     ]
@@ -314,6 +319,24 @@ def test_weights_are_loaded_when_they_have_changed_and_only_then(tmp_path: Path,
     replies(first, prompts, 0.0)
     assert played.sampling[-1]["temperature"] == 0.0
     assert (played.arguments["max_model_len"], played.arguments["dtype"]) == (100, "float32")
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("kind", ["grpo", "memtrain"])
+def test_a_run_has_one_engine(
+    tmp_path: Path, task: Path, kind: str, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the weights once for each step's rollouts, and is closed."""
+    monkeypatch.setattr(vllm, "require_extra", lambda what: None)
+    monkeypatch.setattr(played, "ids", (5, 6, 0))
+    held = ["--eval-set", str(task / "held.jsonl")]
+    held += ["--context-length", "200"] if kind == "grpo" else []
+    main(command(kind, task, "-o", str(tmp_path / "out"), *held), standalone_mode=False)
+    rare = [one for one in played.told if one != "generate"]
+    assert rare == ["start", *["take_weights", "reset"] * 2, "close"]  # for the second step, and the held-out questions
+    assert played.arguments["max_model_len"] == (200 if kind == "grpo" else 256)  # at most what the model can take
+    limits = {one["max_tokens"] for one in played.sampling}
+    assert limits == ({4, 20} if kind == "memtrain" else {4})
 
 
 @pytest.mark.local
