@@ -61,18 +61,23 @@ class PolicyEngine:
         changes = self.policy.changes
         with tempfile.TemporaryDirectory(prefix="pmem-weights-") as folder:
             try:
-                await asyncio.to_thread(self.policy.model.save_pretrained, folder)
+                self.policy.model.save_pretrained(folder)
             except Exception as fault:  # a full disk comes as OSError, SafetensorError or RuntimeError
-                raise PmemError(f"{folder}: weights for vLLM can't be written (TMPDIR says where): {fault}") from None
+                why = f"weights for vLLM can't be written (TMPDIR says where): {_first_line(fault)}"
+                raise PmemError(f"{folder}: {why}") from None
             await self._engine.run(lambda llm: self._reload(llm, folder))
         self._changes = changes
 
     async def _reload(self, llm: Any, folder: str) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         try:
             await llm.collective_rpc("take_weights", args=(folder,))
+        except EngineDeadError:
+            raise
         except Exception as fault:
-            why = str(fault).strip().partition("\n")[0]
-            raise BackendError(f"vllm model '{self._name}' doesn't take the policy's weights: {why}") from fault
+            why = f"doesn't take the policy's weights: {_first_line(fault)}"
+            raise BackendError(f"vllm model '{self._name}' {why}") from fault
         if not await llm.reset_prefix_cache():
             raise BackendError(f"vllm model '{self._name}' keeps what it has computed with other weights")
 
@@ -126,3 +131,7 @@ class VLLMSampler(Sampler):
         )
         (made,) = (await self._engine.generated(llm, prompt, sampling)).outputs
         return reply_of(self._policy, prompt, list(made.token_ids), ended=made.finish_reason == "stop")
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).strip().partition("\n")[0]
