@@ -146,6 +146,8 @@ class Elsewhere(NamedTuple):
         """Usage error for what only the engine in this process can do."""
         if self.given["lora"]:
             raise click.UsageError("--lora is for --engine local")
+        if self.given.get("rollouts") == "vllm":
+            raise click.UsageError("--rollouts is for --engine local")
         if self.training.pipe.usage:
             raise click.UsageError("--usage is for --engine local: verl's processes ask the judges")
         held_out, size = len(list(self.held_out)), self.given["batch_size"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pmem.train.answers import Answers
     from pmem.train.grpo import Collect, Held, Reference
     from pmem.train.policy import Policy
+    from pmem.train.rollout import Sampler
     from pmem.train.run import Clock, Run
 
     Measure = Callable[[list[Ask]], Awaitable[dict[str, float]]]
@@ -92,6 +93,8 @@ rollout_options = bundle(
     click.option("--group", type=click.IntRange(min=2), default=8, show_default=True, help="Replies to each question."),
     click.option("--clip", type=POSITIVE, default=0.2, show_default=True, help="How far a token's ratio counts."),
     click.option("--clip-high", type=POSITIVE, help="The same upwards (default: --clip)."),
+    click.option("--rollouts", type=click.Choice(["local", "vllm"]), default="local", show_default=True,
+                 help="Replies are made by the decoder of local: models, or by vLLM (extra 'vllm')."),
     click.option("--kl", type=Finite(min=0), default=0.001, show_default=True,
                  help="Weight of the distance to the model at the start (0: none; saves its memory)."),
     click.option("--mini-batches", type=_COUNT, default=1, show_default=True, help="Updates in a step."),
@@ -125,6 +128,8 @@ class Opened(NamedTuple):
     policy: "Policy"
     run: "Run"
     answers: "Answers"
+    sampler: Callable[[int], "Sampler"]
+    """Makes a sampler of replies, by the limit of their tokens."""
     clock: "Clock"
     reference: Callable[[float], "Reference"]
     """Makes what tells log-probabilities under the model at the start, at a temperature."""
@@ -142,6 +147,8 @@ class Training:
             raise click.UsageError(f"no model '{model}' to train: expected local:NAME-or-path")
         if sampling["dtype"] == "float16":
             raise click.UsageError("--dtype float16 is too coarse for training: choose float32 or bfloat16")
+        if given.get("rollouts") == "vllm" and given["lora"]:
+            raise click.UsageError("--lora is for --rollouts local")
         self.pipe, self.prompts, self.seed, self.sampling, self.given = pipe, prompts, seed, sampling, given
         self.limit: int = sampling["max_tokens"] or REPLY
         self.folder, pipe.output = pipe.output or "", None  # what goes to stdout are metrics
@@ -168,10 +175,13 @@ class Training:
         from pmem.backends.local_model import fingerprint, require_extra
 
         require_extra()
+        if self.given.get("rollouts") == "vllm":
+            from pmem.backends import vllm
+
+            vllm.require_extra("--rollouts vllm")
         from pmem.train.answers import Answers
         from pmem.train.checkpoints import Checkpoints
         from pmem.train.policy import Setup, opened
-        from pmem.train.rollout import Sampler
         from pmem.train.run import Clock, Pace, Run
 
         given, settings = self.given, {name: self.given[name] for name in Setup._fields if name in self.given}
@@ -182,8 +192,9 @@ class Training:
         run = Run(self.pipe.stage, Pace(steps, given["save_every"], given["eval_every"]), checkpoints,
                   self.pipe.tell, self.pipe.bar.measure)  # fmt: skip
         policy, clock = opened(self.name, Setup(**settings)), Clock()
-        sampler = Sampler(policy, limit=self.limit, temperature=temperature)
-        answers = Answers(sampler, self.asking, rewards, policy.loaded.tokenizer, n=n, seed=self.seed, clock=clock)
+        sampler = self._sampler(policy, temperature)
+        answers = Answers(sampler(self.limit), self.asking, rewards, policy.loaded.tokenizer, n=n, seed=self.seed,
+                          clock=clock)  # fmt: skip
         self.pipe.notes.append(lambda: f"{run.told()}; {clock.told()}")
 
         def reference(temperature: float) -> "Reference":
@@ -192,7 +203,18 @@ class Training:
             start = opened(self.name, Setup(**settings))
             return lambda conversations: start.frozen(conversations, temperature)
 
-        return Opened(policy, run, answers, clock, reference)
+        return Opened(policy, run, answers, sampler, clock, reference)
+
+    def _sampler(self, policy: "Policy", temperature: float) -> Callable[[int], "Sampler"]:
+        if self.given.get("rollouts") != "vllm":
+            from pmem.train.rollout import Sampler
+
+            return lambda limit: Sampler(policy, limit=limit, temperature=temperature)
+        from pmem.train.vllm_rollout import PolicyEngine, VLLMSampler
+
+        engine = PolicyEngine(policy, self.name, self.sampling["context_length"])
+        self.pipe.attached.append(engine)
+        return lambda limit: VLLMSampler(engine, limit=limit, temperature=temperature)
 
     def held_out(self) -> list[Ask]:
         """The questions of --eval-set that are asked meanwhile."""

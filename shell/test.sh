@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
 if [ "${1-}" = vllm ]; then
   install_vllm .venv-vllm
-  exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py "${@:2}"
+  exec .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm*.py "${@:2}"
 fi
 if [ "${1-}" = mem0 ]; then
   install_pmem .venv-mem0 dev

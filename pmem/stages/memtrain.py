@@ -88,11 +88,9 @@ def command(
         opened = training.open(questions, steps, rewards, n=given["group"], temperature=warmth)
         from pmem.train.memories import Memories
         from pmem.train.reading import Reading
-        from pmem.train.rollout import Sampler
 
-        sampler = Sampler(opened.policy, limit=memory_tokens, temperature=warmth)
         reading = Reading(training.asking, form, chunk_tokens)
-        memories = Memories(sampler, opened.answers, reading, penalty=trim_penalty)
+        memories = Memories(opened.sampler(memory_tokens), opened.answers, reading, penalty=trim_penalty)
 
         async def collect(step: int) -> "Collected":
             return await memories.collect(asked.batch(step, size), step)

@@ -90,10 +90,8 @@ def command(
         ask = opened.answers.held_out
         if trajectories:  # the memories of held-out histories are the policy's own
             from pmem.train.memories import Memories
-            from pmem.train.rollout import Sampler
 
-            sampler = Sampler(opened.policy, limit=given["memory_tokens"], temperature=0.0)
-            ask = Memories(sampler, opened.answers, reading).held_out
+            ask = Memories(opened.sampler(given["memory_tokens"]), opened.answers, reading).held_out
         await conversation(max(lessons.batch(0, len(lessons)), key=_size))
         await sft.train(opened.policy, batch, opened.run, training.measuring(ask, opened.clock), opened.clock)
 

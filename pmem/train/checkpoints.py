@@ -137,6 +137,7 @@ def _load_weights(policy: Policy, path: Path) -> None:
     with torch.no_grad():
         for name, weights in policy.trained.items():
             weights.copy_(found[name])
+    policy.changes += 1
 
 
 def _random() -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Policy:
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=setup.learning_rate, weight_decay=setup.weight_decay
         )
+        self.changes = 0  # how often the weights have been changed
         self.vocabulary: int = model.config.get_text_config().vocab_size
 
     def computing(self) -> AbstractContextManager[Any]:
@@ -120,6 +121,7 @@ class Policy:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad()
+        self.changes += 1
         return {"learning_rate": rate, "gradient_norm": norm}
 
     def at_start(self, conversations: list[Conversation], temperature: float = 1.0) -> list[Tensor]:

@@ -36,17 +36,17 @@ class Sampler:
 
     def __init__(self, policy: Policy, *, limit: int, temperature: float = 1.0) -> None:
         self._policy, self.limit, self.temperature = policy, limit, temperature
+        self.context = policy.loaded.context  # most tokens of prompt and reply together
         self._decoder: Decoder | None = None
         self.stopped = False  # set from outside: sampling ends at the next token
 
     def check(self, prompt: Prompt) -> None:
         """InputError if prompt and reply don't fit into the model's context."""
-        context = self._policy.loaded.context
-        if len(prompt.ids) + self.limit > context:
+        if len(prompt.ids) + self.limit > self.context:
             raise InputError(
                 f"{prompt.name}: the prompt has {len(prompt.ids):,} tokens and the reply may have {self.limit:,}: "
-                f"together more than the {context:,} that the model can take; see --context-length with --truncate, "
-                "--max-tokens and --context"
+                f"together more than the {self.context:,} that the model can take; see --context-length with "
+                "--truncate, --max-tokens and --context"
             )
 
     def sample(
@@ -85,10 +85,14 @@ class Sampler:
 
     def _reply(self, row: Row) -> Reply:
         ended = row.finish == "stop"
-        text = self._policy.loaded.tokenizer.decode(
-            row.out, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Reply(text, Conversation(row.prompt, [*row.out, row.ended] if ended else row.out), ended)
+        return reply_of(self._policy, row.prompt, [*row.out, row.ended] if ended else row.out, ended=ended)
+
+
+def reply_of(policy: Policy, prompt: list[int], ids: list[int], *, ended: bool) -> Reply:
+    """The reply of these tokens, the last of which is the one that ended it, if it ended by itself."""
+    said = ids[:-1] if ended else ids
+    text = policy.loaded.tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Reply(text, Conversation(prompt, ids), ended)
 
 
 def _let_in(waiting: list[list[Row]], decoder: Decoder) -> None:
