@@ -168,6 +168,13 @@ def test_a_rollout_is_all_updates_and_the_answer_and_those_that_begin_alike_are_
     assert again.groups == found.groups and again.values == found.values
 
 
+def test_both_samplers_share_the_beginnings_of_prompts(task: Path) -> None:
+    side = Side(task)
+    side.collected(task)
+    for sampler in (side.updates, side.replies):
+        assert sampler._decoder and sampler._decoder._forward._shares
+
+
 def test_updates_that_had_to_be_cut_cost_what_was_asked_for(task: Path) -> None:
     plain = Side(task).collected(task)
     fined = Side(task, penalty=0.5).collected(task)

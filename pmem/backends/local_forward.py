@@ -116,7 +116,7 @@ class Forward:
         It doesn't where its attention isn't transformers' common one (own code, soft caps, sinks).
         """
         before = self._model.config._attn_implementation
-        if before != "sdpa":
+        if before not in ("sdpa", ATTENTION):  # the latter: another decoder has set it
             return False
         register()
         try:

@@ -75,6 +75,10 @@ class Scenes:
         self._pasts: dict[str, Past] = {}  # the latest last
         self._languages: dict[str, str | None] = {}  # of histories that aren't shown
 
+    def over(self, memories: Recorded) -> "Scenes":
+        """The same scenes over other memories, and over no histories."""
+        return Scenes(self.view, self._prompts, histories=None, memories=memories, reply=self._reply)
+
     async def scene(self, qa: dict[str, Any], context: str, window: str | None, asked: str) -> Scene:
         """The question `asked` in a context. RecordError: a file lacks what it needs; ModelError: it is too long."""
         if context not in OF_HISTORY:

@@ -7,7 +7,6 @@ import orjson
 from pmem.backends.base import Request
 from pmem.errors import InputError, RecordError
 from pmem.evaluation.question import window_of
-from pmem.evaluation.scenes import Scenes
 from pmem.memory.chunks import Chunk, chunked
 from pmem.memory.loop import Form, asked
 from pmem.memory.unread import unread
@@ -32,10 +31,13 @@ class Reading(NamedTuple):
         return Request(asked(memory, chunk, self.form), call="train/update", thinking=self.asking.thinking)
 
     async def question(self, ask: Ask, memory: str) -> Request:
-        """What `eval --context memory` sends where this is the memory."""
-        scenes = self.asking.scenes
-        given = Scenes(scenes.view, self.asking.prompts, histories=None, memories=_Given(memory), reply=None)
-        return await self.asking._replace(scenes=given, context="memory").request(ask)
+        """What `eval --context memory` sends where this is the memory. InputError: the question can't be put, or is too
+        long for --context-length."""
+        given = self.asking._replace(scenes=self.asking.scenes.over(_Given(memory)), context="memory")
+        try:
+            return await given.request(ask)
+        except RecordError as fault:
+            raise InputError(f"question {ask.qa['id']}: {fault}") from None
 
 
 class _Given:
