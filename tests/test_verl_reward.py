@@ -22,6 +22,7 @@ from pmem.choices import without_thinking
 from pmem.errors import BackendError, ModelError
 from pmem.evaluation.asking import Setup, results
 from pmem.evaluation.scenes import Scenes, View
+from pmem.evaluation.takes import Plan
 from pmem.prompts import Prompts
 from pmem.reward import open_ended
 from pmem.train.verl import reward, rollouts
@@ -89,7 +90,7 @@ def evaluated(reply: str, qa: dict[str, Any], mode: str, judges: tuple[Model, ..
     """What `pmem eval` makes of a reply."""
     model = Model("fake", Fake(lambda _: reply), cache=None)
     scenes = Scenes(View(), Prompts(), histories=None, memories=None, reply=None)
-    setup = Setup(model, judges, Prompts(), 0, mode, ("none",), "reply", "sum", 3, None, 1, scenes)
+    setup = Setup(model, judges, Prompts(), 0, Plan(mode, ("none",), (), 1), "reply", "sum", 3, scenes)
     made = asyncio.run(results(qa, None, setup))
     assert not made.failures
     return made.records[0]
