@@ -291,9 +291,9 @@ def test_it_finds_users_and_statements(page: Any) -> None:
     page.fill("#find", "bo")
     assert page.locator(".person").count() == 2
     page.fill("#find", "nobody")
-    assert page.locator("#list").inner_text() == "No user fits."
+    holds(page, "#list", "No user fits.")
     page.locator("#which").select_option("All that ever stood in it")
-    assert page.inner_text("#count") == "6 statements"
+    shows(page, "#count", "6 statements")
     page.fill("#search", "coffee")
     shows(page, "#count", "2 of 6 statements")
     page.fill("#search", "nowhere")
