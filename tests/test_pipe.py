@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmem.errors import BackendError, InputError, OutputError, PmemError, RecordError
-from pmem.stream import source, window
+from pmem.stream import interrupts, source, window
 from pmem.stream.interrupts import at_once, two_at_most, unbroken
 from pmem.stream.made import grouped
 from pmem.stream.sink import Sink
@@ -424,6 +424,25 @@ def test_ctrl_c_is_held_back_while_lines_are_written() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_of_two_ctrl_cs_that_come_together_one_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: object) -> None:
+        raise SystemExit
+
+    taken: list[int] = []
+    monkeypatch.setattr(interrupts, "at_once", ended)
+    usual = signal.signal(signal.SIGINT, lambda number, _: taken.append(number))
+    try:
+        with two_at_most():
+            handler = signal.getsignal(signal.SIGINT)
+            assert callable(handler)
+            handler(signal.SIGINT, None)
+            with pytest.raises(SystemExit):
+                handler(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert taken == [signal.SIGINT]
 
 
 def test_the_first_ctrl_c_is_the_usual_one() -> None:
