@@ -169,6 +169,8 @@ def _readable(old: sqlite3.Connection) -> Iterator[Row]:
         before = after
         try:
             for rowid, *row, stored in old.execute(select, (after, 1 if singly else -1)):
+                if rowid <= after:  # a page that is not what it was leads back, and would do so for ever
+                    raise sqlite3.DatabaseError("rows out of order")
                 after, misses = rowid, 0
                 if _plausible(row) and sound(row[-1], stored):
                     yield tuple(row)
