@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from pmem.backends import cache_mend
 from pmem.backends.cache import Cache
 from pmem.backends.cache_file import MARK
 from pmem.errors import OutputError
@@ -111,6 +112,7 @@ def test_processes_find_a_cache_corrupt_at_the_same_moment(tmp_path: Path, stub:
 OPENING = """
 import asyncio, sys
 from pathlib import Path
+from pmem.backends import cache_mend
 from pmem.backends.cache import Cache
 
 async def use():
@@ -218,3 +220,17 @@ def test_a_disk_too_full_for_the_new_file_leaves_the_corrupt_one_where_it_is(
         Cache(tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
     assert (tmp_path / "c").read_bytes() == b"not a database\0" * 100
+
+
+def test_reading_a_damaged_cache_comes_to_an_end_wherever_the_damage_is(tmp_path: Path, stub: Stub) -> None:
+    """Each stretch of 30,000 bytes is zeroed in turn: what then leads to what depends on the order of the replies."""
+    (tmp_path / "people").write_bytes(people(60))
+    pmem(*personas(stub), folder=tmp_path)
+    whole = (tmp_path / "cache").read_bytes()
+    for begin in range(4096, len(whole) - 30_000, 4096):
+        damaged = tmp_path / "damaged"
+        damaged.write_bytes(whole[:begin] + bytes(30_000) + whole[begin + 30_000 :])
+        old = sqlite3.connect(f"{damaged.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        found = list(cache_mend._readable(old))
+        old.close()
+        assert len({row[0] for row in found}) == len(found) < 60 * CALLS
