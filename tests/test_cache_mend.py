@@ -227,7 +227,7 @@ def test_reading_a_damaged_cache_comes_to_an_end_wherever_the_damage_is(tmp_path
     (tmp_path / "people").write_bytes(people(60))
     pmem(*personas(stub), folder=tmp_path)
     whole = (tmp_path / "cache").read_bytes()
-    for begin in range(4096, len(whole) - 30_000, 4096):
+    for begin in range(4096, len(whole) - 30_000, 1357):
         damaged = tmp_path / "damaged"
         damaged.write_bytes(whole[:begin] + bytes(30_000) + whole[begin + 30_000 :])
         old = sqlite3.connect(f"{damaged.as_uri()}?mode=ro", uri=True, isolation_level=None)
