@@ -119,12 +119,9 @@ def test_thoughts_do_not_matter(said: str, thought: str) -> None:
     ids=["answer", "choose", "A", "boxed", "think", "(B)", "answers", "lines", "blank", "prose"],
 )
 def test_a_long_reply_takes_no_time(text: str) -> None:
-    took = []
-    for _ in range(3):  # a worker with much in memory may have to look through it meanwhile
-        began = time.process_time()
-        letter(text)
-        took.append(time.process_time() - began)
-    assert min(took) < 0.5
+    began = time.process_time()
+    letter(text)
+    assert time.process_time() - began < 0.5
 
 
 def test_thinking_is_taken_away() -> None:

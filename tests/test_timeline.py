@@ -291,7 +291,7 @@ def test_it_finds_users_and_statements(page: Any) -> None:
     page.fill("#find", "bo")
     assert page.locator(".person").count() == 2
     page.fill("#find", "nobody")
-    holds(page, "#list", "No user fits.")
+    shows(page, "#list", "No user fits.")
     page.locator("#which").select_option("All that ever stood in it")
     shows(page, "#count", "6 statements")
     page.fill("#search", "coffee")
