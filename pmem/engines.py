@@ -258,7 +258,6 @@ class Elsewhere(NamedTuple):
         room = found.config.data.max_length if sft else found.config.data.max_prompt_length
         if load.longest > room:
             what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
-            what, key = ("conversation", "max_length") if sft else ("prompt", "max_prompt_length")
             raise InputError(
                 f"the longest {what} has some {load.longest:,} tokens: more than verl's data.{key}, {room:,}; see"
                 " --set, --context-length with --truncate, and --context"

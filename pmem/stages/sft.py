@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from pmem.backends.local import prompt_ids
 from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards
@@ -77,11 +76,12 @@ def command(
             return
         opened = training.open(questions, given["steps"], Rewards((), texts), n=1, temperature=0.0)
         from pmem.train import sft
+        from pmem.train.answers import ids_of
         from pmem.train.batches import Conversation
 
         async def conversation(lesson: Lesson | Update) -> Conversation:
             request, reply = await teacher.said(lesson)
-            prompt = prompt_ids(request, opened.policy.loaded.tokenizer, "the model")
+            prompt = ids_of(request, opened.policy.loaded.tokenizer, name(lesson))
             return opened.policy.conversation(prompt, reply, name(lesson))
 
         async def batch(step: int) -> list[Conversation]:
@@ -109,7 +109,7 @@ def _check(targets: str, given: Record) -> None:
 
 
 def _size(lesson: Lesson | Update) -> int:
-    """The longest lesson is tried before the first step: of updates, whose chunks are of one size, the last."""
+    """The longest lesson is tried before the first step; updates, whose chunks are of one size, only where alone."""
     return size_of(lesson.ask) if isinstance(lesson, Lesson) else 0
 
 

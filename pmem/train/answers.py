@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pmem.backends.base import Request
 from pmem.backends.local import prompt_ids
 from pmem.draws import seed_for
 from pmem.errors import InputError, RecordError
@@ -46,7 +47,7 @@ class Answers:
         """A group of rollouts for each ask."""
         puts = []
         for ask in asks:
-            prompt = Prompt(name(ask), await self.ids(ask), [self.drawn(ask, step, n) for n in range(self.n)])
+            prompt = Prompt(ask.name, await self.ids(ask), [self.drawn(ask, step, n) for n in range(self.n)])
             puts.append(Put(ask, prompt, [call(ask, step, n) for n in range(self.n)]))
         made = await self.replies(puts)
         groups = [[Rollout((one.reply.conversation,), one.scored.reward) for one in group] for group in made]
@@ -57,7 +58,7 @@ class Answers:
         found: list[Answer] = []
         for start in range(0, len(asks), LOOK):
             some = asks[start : start + LOOK]
-            puts = [Put(ask, Prompt(name(ask), await self.ids(ask), [0]), [""]) for ask in some]
+            puts = [Put(ask, Prompt(ask.name, await self.ids(ask), [0]), [""]) for ask in some]
             found += [one for (one,) in await self.replies(puts, 0.0)]
         return accuracy(found)
 
@@ -67,14 +68,11 @@ class Answers:
 
     async def ids(self, ask: Ask) -> list[int]:
         """The prompt's tokens, as eval sends them."""
-        try:
-            return prompt_ids(await self._asking.request(ask), self.tokenizer, "the model")
-        except RecordError as fault:
-            raise InputError(f"{name(ask)}: {fault}") from None
+        return ids_of(await self._asking.request(ask), self.tokenizer, ask.name)
 
     async def check(self, ask: Ask) -> None:
         """InputError if the question can't be asked, or its prompt and reply don't fit into the model's context."""
-        self._sampler.check(Prompt(name(ask), await self.ids(ask), []))
+        self._sampler.check(Prompt(ask.name, await self.ids(ask), []))
 
     async def replies(self, puts: Sequence[Put], temperature: float | None = None) -> list[list[Answer]]:
         """Replies to each with their scores, in the order of its seeds. temperature: None: that of the run."""
@@ -111,9 +109,13 @@ class Answers:
         return await self._rewards.answer(said, ask.qa, call)
 
 
-def name(ask: Ask) -> str:
-    """A question in messages."""
-    return f"question {ask.qa['id']}"
+def ids_of(request: Request, tokenizer: object, name: str) -> list[int]:
+    """A prompt's tokens, as eval sends them. name: of its question, for messages. InputError: the chat template refuses
+    it."""
+    try:
+        return prompt_ids(request, tokenizer, "the model")
+    except RecordError as fault:
+        raise InputError(f"{name}: {fault}") from None
 
 
 def call(ask: Ask, step: int, n: int) -> str:

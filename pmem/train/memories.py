@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pmem.backends.local import prompt_ids
 from pmem.memory.chunks import Chunk
 from pmem.memory.lineage import Kept, text_of
 from pmem.memory.loop import settled, unbroken
-from pmem.train.answers import LOOK, Answer, Answers, Put, accuracy, call, measured, name
+from pmem.train.answers import LOOK, Answer, Answers, Put, accuracy, call, ids_of, measured
 from pmem.train.batches import Conversation
 from pmem.train.grpo import Collected, Rollout
 from pmem.train.questions import Ask
@@ -58,7 +57,7 @@ class Memories:
         for one in attempts:
             ids = await self._question(one)
             seeds, calls = [self._answers.drawn(one.ask, step, one.n)], [call(one.ask, step, one.n)]
-            puts.append(Put(one.ask, Prompt(name(one.ask), ids, seeds), calls))
+            puts.append(Put(one.ask, Prompt(one.ask.name, ids, seeds), calls))
         answers = [answer for (answer,) in await self._answers.replies(puts)]
         groups = _in_groups([self._rollout(*pair) for pair in zip(attempts, answers, strict=True)], self._answers.n)
         values = measured(asks, _in_groups(answers, self._answers.n)) | self._of_memories(attempts)
@@ -70,7 +69,7 @@ class Memories:
         for start in range(0, len(asks), LOOK):
             attempts = await self._attempts(asks[start : start + LOOK], 1)
             await self._read(attempts, None)
-            puts = [Put(one.ask, Prompt(name(one.ask), await self._question(one), [0]), [""]) for one in attempts]
+            puts = [Put(one.ask, Prompt(one.ask.name, await self._question(one), [0]), [""]) for one in attempts]
             found += [one for (one,) in await self._answers.replies(puts, 0.0)]
         return accuracy(found)
 
@@ -80,7 +79,7 @@ class Memories:
         (attempt,) = await self._attempts([ask], 1)
         full = [0] * self._reading.form.most
         for chunk in attempt.chunks:
-            self._sampler.check(Prompt(name(ask), [*self._ids("", chunk), *full], []))
+            self._sampler.check(Prompt(ask.name, [*self._ids(ask, "", chunk), *full], []))
         await self._question(attempt)
 
     async def _attempts(self, asks: Sequence[Ask], n: int) -> list[Attempt]:
@@ -97,9 +96,9 @@ class Memories:
             some = [one for one in attempts if number <= len(one.chunks)]
             alike: dict[tuple[int, ...], list[Attempt]] = {}
             for one in some:
-                alike.setdefault(tuple(self._ids(text_of(one.memory), one.chunks[number - 1])), []).append(one)
+                alike.setdefault(tuple(self._ids(one.ask, text_of(one.memory), one.chunks[number - 1])), []).append(one)
             prompts = [
-                Prompt(name(group[0].ask), list(ids), [self._drawn(one, step, number) for one in group])
+                Prompt(group[0].ask.name, list(ids), [self._drawn(one, step, number) for one in group])
                 for ids, group in alike.items()
             ]
             replies: dict[tuple[int, int], Reply] = {}
@@ -119,12 +118,12 @@ class Memories:
         one.memory, one.cut = step.memory, one.cut + (step.trimmed or not reply.ended)
         one.conversations.append(reply.conversation)
 
-    def _ids(self, memory: str, chunk: Chunk) -> list[int]:
-        return prompt_ids(self._reading.update(memory, chunk), self._answers.tokenizer, "the model")
+    def _ids(self, ask: Ask, memory: str, chunk: Chunk) -> list[int]:
+        return ids_of(self._reading.update(memory, chunk), self._answers.tokenizer, ask.name)
 
     async def _question(self, one: Attempt) -> list[int]:
         request = await self._reading.question(one.ask, text_of(one.memory))
-        return prompt_ids(request, self._answers.tokenizer, "the model")
+        return ids_of(request, self._answers.tokenizer, one.ask.name)
 
     def _drawn(self, one: Attempt, step: int | None, number: int) -> int:
         return 0 if step is None else self._answers.drawn(one.ask, step, one.n, f"update {number}")

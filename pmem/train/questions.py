@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pmem.backends.base import Request
 from pmem.draws import Draw
-from pmem.errors import InputError
+from pmem.errors import InputError, RecordError
 from pmem.evaluation.question import Put, scene, turned, window_of
 from pmem.evaluation.scenes import OF_HISTORY, Scenes
 from pmem.prompts import Prompts
@@ -24,6 +24,11 @@ class Ask(NamedTuple):
     qa: Record
     mode: str
     permutation: int = 0
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"question {self.qa['id']}"
 
     @property
     def options(self) -> list[str]:
@@ -49,11 +54,14 @@ class Asking(NamedTuple):
     async def request(self, ask: Ask) -> Request:
         """What eval would send for it. `backends.local.messages_of` makes messages of it, `prompt_ids` tokens.
 
-        RecordError: a file lacks what it needs, or the history is too long for --context-length.
+        InputError: a file lacks what it needs, or the prompt is too long for --context-length.
         """
-        window = window_of(ask.qa, self.window) if self.context in OF_HISTORY else None
-        put = Put(ask.qa, ask.mode, self.context, window, ask.options, self.form)
-        shown, _ = await scene(put, self.scenes, self.prompts)
+        try:
+            window = window_of(ask.qa, self.window) if self.context in OF_HISTORY else None
+            put = Put(ask.qa, ask.mode, self.context, window, ask.options, self.form)
+            shown, _ = await scene(put, self.scenes, self.prompts)
+        except RecordError as fault:
+            raise InputError(f"{ask.name}: {fault}") from None
         return Request(shown.messages, shown.prefix, call=f"train/{ask.qa['id']}/{ask.mode}", thinking=self.thinking)
 
 

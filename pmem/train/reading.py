@@ -34,10 +34,7 @@ class Reading(NamedTuple):
         """What `eval --context memory` sends where this is the memory. InputError: the question can't be put, or is too
         long for --context-length."""
         given = self.asking._replace(scenes=self.asking.scenes.over(_Given(memory)), context="memory")
-        try:
-            return await given.request(ask)
-        except RecordError as fault:
-            raise InputError(f"question {ask.qa['id']}: {fault}") from None
+        return await given.request(ask)
 
 
 class _Given:
@@ -56,7 +53,7 @@ async def history_of(ask: Ask, asking: Asking) -> Record:
         own_id: str = ask.qa["histories"][window_of(ask.qa, asking.window)]["id"]
         return await history_of_id(own_id, asking)
     except (RecordError, InputError) as fault:
-        raise InputError(f"question {ask.qa['id']}: {fault}") from None
+        raise InputError(f"{ask.name}: {fault}") from None
 
 
 async def history_of_id(own_id: str, asking: Asking) -> Record:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pmem.backends.base import Request
-from pmem.errors import InputError, RecordError
+from pmem.errors import InputError
 from pmem.memory.chunks import Chunk
 from pmem.memory.lineage import Kept, of_record, text_of
 from pmem.memory.text import written
@@ -63,10 +63,7 @@ class Teacher:
         """What is sent, and the reply to learn. InputError: the question can't be put, or the trace fits another
         history."""
         if isinstance(lesson, Lesson):
-            try:
-                return await self._asking.request(lesson.ask), lesson.reply
-            except RecordError as fault:
-                raise InputError(f"{name(lesson)}: {fault}") from None
+            return await self._asking.request(lesson.ask), lesson.reply
         assert self._reading
         own_id, number = lesson.after["history_id"], lesson.after["chunk"]
         chunks = await self._chunks(own_id)
@@ -92,7 +89,7 @@ class Teacher:
 def name(lesson: "Lesson | Update") -> str:
     """A lesson in messages."""
     if isinstance(lesson, Lesson):
-        return f"question {lesson.ask.qa['id']}"
+        return lesson.ask.name
     return f"memory {lesson.after['id']}"
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from pmem.backends.base import Message, Request
 from pmem.backends.local import messages_of
-from pmem.errors import InputError, MissingExtra, OutputError, RecordError
+from pmem.errors import MissingExtra, OutputError
 from pmem.train.questions import Ask, Asking
 from pmem.train.reading import history_of
 from pmem.train.targets import Lesson
@@ -37,7 +37,7 @@ async def rl_rows(asks: Iterable[Ask], asking: Asking, *, reading: bool = False)
         put = asking._replace(context="none") if reading else asking
         yield {
             "data_source": f"pmem/{ask.mode}",
-            "prompt": await _prompt(ask, put),
+            "prompt": _sent(await put.request(ask)),
             "ability": ABILITY,
             "reward_model": {
                 "style": "rule" if ask.mode == "mcq" else "judge",
@@ -58,13 +58,6 @@ async def sft_rows(lessons: Iterable[Lesson | Update], teacher: Teacher) -> Asyn
     for lesson in lessons:
         request, reply = await teacher.said(lesson)
         yield {"messages": [*_sent(request), {"role": "assistant", "content": reply}]}
-
-
-async def _prompt(ask: Ask, asking: Asking) -> list[Message]:
-    try:
-        return _sent(await asking.request(ask))
-    except RecordError as fault:
-        raise InputError(f"question {ask.qa['id']}: {fault}") from None
 
 
 def _sent(request: Request) -> list[Message]:
