@@ -1,7 +1,7 @@
 """A real model before and after training: SmolLM2-135M-Instruct on PrefEval, trained on some topics, asked on others.
 
 .venv/bin/python bench/prefeval.py [--data DIR] [--work DIR] [--model NAME] [--dtype bfloat16]
-    [--longest TOKENS] [--asked N] [--sft STEPS] [--grpo STEPS]
+    [--longest TOKENS] [--asked N] [--sft STEPS] [--grpo STEPS] [--prompts N]
 
 Choice-based and persona-driven questions (`pmem import prefeval`) of three topics are trained on, those of two others
 asked: before, after `pmem sft` on gold targets, after `pmem grpo` from there; by reply and by likelihood of the
@@ -71,16 +71,9 @@ class Bench:
         sft = ["--steps", str(self.options.sft), "--batch-size", "16", "--learning-rate", "5e-5"]
         self.pmem("sft", "train.jsonl", "-m", f"local:{self.options.model}", *shared, *sft, "--save-every", "5",
                   to="started", metrics="sft.jsonl")  # fmt: skip
-        grpo = [
-            "--steps",
-            str(self.options.grpo),
-            "--batch-size",
-            str(self.options.prompts),
-            "--group",
-            "8",
-            "--learning-rate",
-            "1e-5",
-        ]
+        sizes = {"--steps": self.options.grpo, "--batch-size": self.options.prompts, "--group": 8}
+        grpo = [str(word) for pair in sizes.items() for word in pair]
+        grpo += ["--learning-rate", "1e-5"]
         self.pmem("grpo", "train.jsonl", "-m", "local:started", *shared, *grpo, "--max-tokens", "96",
                   "--save-every", "2", to="rewarded", metrics="grpo.jsonl")  # fmt: skip
 

@@ -1,17 +1,15 @@
 """What a model is shown before a question, as options that evaluation and training share."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
 from pathlib import Path
 
 import click
 
-from pmem import tokens
 from pmem.evaluation.photos import Photos
 from pmem.evaluation.question import FORMS
 from pmem.evaluation.remembering import Remembering
 from pmem.evaluation.scenes import OF_HISTORY, Scenes, View
-from pmem.memory.loop import MOST, Form
+from pmem.memory.loop import MOST
 from pmem.memory.memories import CHUNK
 from pmem.prompts import Prompts
 from pmem.stream.lookup import Lookup, finished
@@ -51,13 +49,6 @@ written_options = bundle(
                  help="Ask which messages each statement of a memory rests on."),
 )  # fmt: skip
 """How memories are written."""
-
-
-def form_of(prompts: Prompts, tokenizer: str, style: str, most: int, evidence: bool) -> Form:
-    """The form of memories by the options."""
-    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
-    return Form(prompts, count, style, most, evidence)
-
 
 reply_form_option = click.option(
     "--reply-form", type=click.Choice(FORMS), default=FORMS[0], show_default=True,

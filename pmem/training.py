@@ -1,14 +1,12 @@
 """What commands that train have in common: their options, and a run opened by them."""
 
-import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import orjson
 
-from pmem.backends.model import Model
 from pmem.draws import fingerprint as fingerprint_of
 from pmem.models import POSITIVE, Finite
 from pmem.prompts import Prompts
@@ -22,7 +20,7 @@ from pmem.train.questions import Ask, Asking, Questions, mix_of, refuse_shared
 
 if TYPE_CHECKING:
     from pmem.train.answers import Answers
-    from pmem.train.grpo import Collect, Held, Reference
+    from pmem.train.grpo import Held, Reference
     from pmem.train.policy import Policy
     from pmem.train.rollout import Sampler
     from pmem.train.run import Clock, Run
@@ -89,26 +87,6 @@ def training_options(
     )  # fmt: skip
 
 
-rollout_options = bundle(
-    click.option("--group", type=click.IntRange(min=2), default=8, show_default=True, help="Replies to each question."),
-    click.option("--clip", type=POSITIVE, default=0.2, show_default=True, help="How far a token's ratio counts."),
-    click.option("--clip-high", type=POSITIVE, help="The same upwards (default: --clip)."),
-    click.option("--rollouts", type=click.Choice(["local", "vllm"]), default="local", show_default=True,
-                 help="Replies are made by the decoder of local: models, or by vLLM (extra 'vllm')."),
-    click.option("--kl", type=Finite(min=0), default=0.001, show_default=True,
-                 help="Weight of the distance to the model at the start (0: none; saves its memory)."),
-    click.option("--mini-batches", type=_COUNT, default=1, show_default=True, help="Updates in a step."),
-    click.option("--passes", type=_COUNT, default=1, show_default=True,
-                 help="How often the replies of a step are learnt from."),
-    click.option("--votes", type=_COUNT, default=3, show_default=True,
-                 help="open: votes of each judge; the majority decides."),
-    click.option("--length-penalty", type=Finite(min=0), default=0.0, show_default=True,
-                 help="Taken off a reward for a reply of --max-tokens, in proportion for a shorter one."),
-    click.option("--format-reward", type=Finite(min=0), default=0.0, show_default=True,
-                 help="Added to the reward of a reply that can be read."),
-)  # fmt: skip
-
-
 sampling_options = bundle(
     click.option("-m", "--model", required=True, metavar="local:NAME", help="Model to begin with: local:NAME-or-path."),
     click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of replies to --eval-set."),
@@ -147,7 +125,8 @@ class Training:
             raise click.UsageError(f"no model '{model}' to train: expected local:NAME-or-path")
         if sampling["dtype"] == "float16":
             raise click.UsageError("--dtype float16 is too coarse for training: choose float32 or bfloat16")
-        if given.get("rollouts") == "vllm" and given["lora"]:
+        self._vllm = given.get("rollouts") == "vllm"
+        if self._vllm and given["lora"]:
             raise click.UsageError("--lora is for --rollouts local")
         self.pipe, self.prompts, self.seed, self.sampling, self.given = pipe, prompts, seed, sampling, given
         self.limit: int = sampling["max_tokens"] or REPLY
@@ -175,7 +154,7 @@ class Training:
         from pmem.backends.local_model import fingerprint, require_extra
 
         require_extra()
-        if self.given.get("rollouts") == "vllm":
+        if self._vllm:
             from pmem.backends import vllm
 
             vllm.require_extra("--rollouts vllm")
@@ -206,7 +185,7 @@ class Training:
         return Opened(policy, run, answers, sampler, clock, reference)
 
     def _sampler(self, policy: "Policy", temperature: float) -> Callable[[int], "Sampler"]:
-        if self.given.get("rollouts") != "vllm":
+        if not self._vllm:
             from pmem.train.rollout import Sampler
 
             return lambda limit: Sampler(policy, limit=limit, temperature=temperature)
@@ -229,44 +208,6 @@ class Training:
                 return await ask(asks)
 
         return held_out if asks else None
-
-
-def temperature_of(sampling: Record, given: Record, judges: Sequence[Model]) -> float:
-    """That of rollouts; usage error for options by which nothing could be learnt."""
-    if given["mix"].get("open") and not judges:
-        raise click.UsageError("--mix with open-ended questions needs --judge-model KIND:NAME (or take --mix mcq=1)")
-    warmth = 1.0 if sampling["temperature"] is None else float(sampling["temperature"])
-    if not warmth:
-        raise click.UsageError("--temperature 0 gives the same reply to a question each time: nothing to compare")
-    return warmth
-
-
-def rewards_of(given: Record, judges: tuple[Model, ...], prompts: Prompts) -> Rewards:
-    """What rollouts are worth, by the options."""
-    return Rewards(judges, prompts, votes=given["votes"], length=given["length_penalty"], form=given["format_reward"])
-
-
-async def learn(opened: Opened, collect: "Collect", held_out: "Held | None", given: Record, temperature: float) -> None:
-    """GRPO on the rollouts of each step, by the options."""
-    from pmem.train import grpo
-
-    settings = grpo.Settings(
-        low=given["clip"],
-        high=given["clip_high"] or given["clip"],
-        kl=given["kl"],
-        mini_batches=given["mini_batches"],
-        passes=given["passes"],
-        temperature=temperature,
-    )
-    reference = opened.reference(temperature) if given["kl"] else None
-    await grpo.train(
-        opened.policy, collect, settings, opened.run, reference=reference, held_out=held_out, timed=opened.clock
-    )
-
-
-def steps_of(given: Record, questions: Questions) -> int:
-    """--steps, or those of one epoch."""
-    return int(given["steps"] or math.ceil(len(questions) / given["batch_size"]))
 
 
 def size_of(ask: Ask) -> int:

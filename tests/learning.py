@@ -26,14 +26,7 @@ GRPO = {"--steps": 70, "--batch-size": 64, "--group": 8, "--learning-rate": 5e-4
 
 def prepared(folder: Path, seed: int) -> Path:
     """A folder with the task's files and an untrained model."""
-    folder.mkdir(exist_ok=True, parents=True)
-    likes.written(folder, people=PEOPLE, seed=2 * seed + 1, name="train")
-    likes.written(folder, people=HELD_OUT, seed=2 * seed + 2, name="held")
-    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
-    (folder / "histories.jsonl").write_bytes(b"".join(both))
-    likes.prompts(folder)
-    likes.model(folder / "model", seed)
-    return folder
+    return likes.task(folder, people=PEOPLE, held=HELD_OUT, seed=2 * seed + 1, model_seed=seed)
 
 
 def started(folder: Path, seed: int) -> list[bool]:

@@ -81,6 +81,20 @@ def prompts(folder: Path, texts: dict[str, str] = PROMPTS) -> Path:
     return folder / "prompts"
 
 
+def task(
+    folder: Path, *, people: int, held: int, seed: int = 1, texts: dict[str, str] = PROMPTS, model_seed: int = 0
+) -> Path:
+    """The folder with questions to train on (seed) and on other personas (seed + 1), all histories, prompts, `model`."""
+    folder.mkdir(exist_ok=True, parents=True)
+    written(folder, people=people, seed=seed, name="train")
+    written(folder, people=held, seed=seed + 1, name="held")
+    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
+    (folder / "histories.jsonl").write_bytes(b"".join(both))
+    prompts(folder, texts)
+    model(folder / "model", model_seed)
+    return folder
+
+
 def tokenizer() -> Any:
     """A token for each word of the task."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers

@@ -15,6 +15,7 @@ LEVELS = (
     ("__main__",),
     ("cli",),
     ("stages",),
+    ("reinforcement",),
     ("engines",),
     ("training",),
     ("models", "shown"),
@@ -60,7 +61,20 @@ HEAVY = (
     "sklearn",
     "statsmodels",
 )
-CLICK = {"errors", "stream", "cluster", "models", "shown", "training", "engines", "stages", "cli", "report", "backends"}
+CLICK = {
+    "errors",
+    "stream",
+    "cluster",
+    "models",
+    "shown",
+    "training",
+    "engines",
+    "reinforcement",
+    "stages",
+    "cli",
+    "report",
+    "backends",
+}
 
 
 def room_of(path: Path) -> str:

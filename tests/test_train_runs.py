@@ -31,14 +31,7 @@ STEPS = 6
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of the task family, and a model."""
-    folder = tmp_path_factory.mktemp("likes")
-    likes.written(folder, people=12, seed=1, name="train")
-    likes.written(folder, people=3, seed=2, name="held")
-    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
-    (folder / "histories.jsonl").write_bytes(b"".join(both))
-    likes.prompts(folder, two_likes.PROMPTS)
-    likes.model(folder / "model")
-    return folder
+    return likes.task(tmp_path_factory.mktemp("likes"), people=12, held=3, texts=two_likes.PROMPTS)
 
 
 @pytest.fixture(autouse=True)

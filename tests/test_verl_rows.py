@@ -32,14 +32,7 @@ SHORT = ["--mix", "mcq=1", "--reply-form", "line", "--batch-size", "4", "--steps
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("likes")
-    likes.written(folder, people=10, seed=1, name="train")
-    likes.written(folder, people=3, seed=2, name="held")
-    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
-    (folder / "histories.jsonl").write_bytes(b"".join(both))
-    likes.prompts(folder)
-    likes.model(folder / "model")
-    return folder
+    return likes.task(tmp_path_factory.mktemp("likes"), people=10, held=3)
 
 
 def exported(stage: str, task: Path, *more: str) -> Path:

@@ -25,21 +25,8 @@ LONG = 900
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("likes")
-    likes.written(folder, people=24, seed=1, name="train")
-    likes.written(folder, people=8, seed=2, name="held")
-    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
-    (folder / "histories.jsonl").write_bytes(b"".join(both))
-    prompts = likes.prompts(folder)
-    for name, text in {
-        "memory/update": "{{memory}} {{chats}}",
-        "eval/memory": "{{memory}} {{asked}}",
-        "eval/open": "{{query}}",
-    }.items():
-        (prompts / f"{name}.txt").parent.mkdir(exist_ok=True)
-        (prompts / f"{name}.txt").write_text(text)
-    likes.model(folder / "model")
-    return folder
+    texts = likes.PROMPTS | {"memory/update": "{{memory}} {{chats}}", "eval/memory": "{{memory}} {{asked}}"}
+    return likes.task(tmp_path_factory.mktemp("likes"), people=24, held=8, texts=texts)
 
 
 def command(stage: str, model: str, *more: str) -> list[str]:

@@ -179,14 +179,7 @@ class TestEngine:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of the task family, and a model."""
-    folder = tmp_path_factory.mktemp("likes")
-    likes.written(folder, people=8, seed=1, name="train")
-    likes.written(folder, people=3, seed=2, name="held")
-    both = [(folder / f"{name}-histories.jsonl").read_bytes() for name in ("train", "held")]
-    (folder / "histories.jsonl").write_bytes(b"".join(both))
-    likes.prompts(folder, two_likes.PROMPTS)
-    likes.model(folder / "model")
-    return folder
+    return likes.task(tmp_path_factory.mktemp("likes"), people=8, held=3, texts=two_likes.PROMPTS)
 
 
 def command(kind: str, task: Path, *more: str) -> list[str]:

@@ -1,18 +1,17 @@
 """Memories that are made when a question first asks for one: as memdump makes them, once for each history."""
 
 import asyncio
-from functools import lru_cache, partial
 from typing import Any
 
 import orjson
 
-from pmem import tokens
 from pmem.backends.model import Model
 from pmem.errors import RecordError
-from pmem.memory.loop import Form, unbroken
+from pmem.memory.loop import form_of, unbroken
 from pmem.memory.memories import CHUNK, Setup, memories
 from pmem.prompts import Prompts
 from pmem.stream.lookup import Lookup
+from pmem.tokens import DEFAULT
 
 Record = dict[str, Any]
 
@@ -23,8 +22,7 @@ class Remembering:
 
     def __init__(self, model: Model, prompts: Prompts, seed: int, histories: Lookup) -> None:
         self._model = model.without_limit()
-        count = lru_cache(maxsize=64)(partial(tokens.count, name=tokens.DEFAULT))
-        form = Form(prompts, count)
+        form = form_of(prompts, DEFAULT)
         self._setup = Setup(form, CHUNK, False, prompts.provenance("memdump", model.name, seed, form.names))
         self._histories = histories
         self._made: dict[str, asyncio.Task[Record]] = {}

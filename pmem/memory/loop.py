@@ -5,8 +5,10 @@ has `ask` (messages to reply) runs it with `remembered`; training, which samples
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+from pmem import tokens
 from pmem.choices import without_thinking
 from pmem.memory.chunks import Chunk, in_words
 from pmem.memory.cutting import Count
@@ -41,6 +43,12 @@ class Form(NamedTuple):
         """The prompts that it uses."""
         names = ["memory/update", f"memory/style_{self.style}"]
         return [*names, "memory/evidence"] if self.evidence else names
+
+
+def form_of(prompts: Prompts, tokenizer: str, style: str = "bullets", most: int = MOST, evidence: bool = True) -> Form:
+    """The form of memories whose tokens the named tokenizer counts."""
+    count = lru_cache(maxsize=64)(partial(tokens.count, name=tokenizer))  # most texts are counted twice in a row
+    return Form(prompts, count, style, most, evidence)
 
 
 class Step(NamedTuple):

@@ -1,29 +1,18 @@
 """`pmem grpo`: reinforcement learning on rewarded replies."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pmem.backends.model import Model
 from pmem.backends.opening import Judging
-from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
+from pmem.engines import TO_MODEL, Engine, engine_options
 from pmem.models import model_options
 from pmem.prompts import Prompts
+from pmem.reinforcement import reinforced, rollout_options, temperature_of
 from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.training import (
-    Training,
-    learn,
-    rewards_of,
-    rollout_options,
-    size_of,
-    steps_of,
-    temperature_of,
-    training_options,
-)
-
-if TYPE_CHECKING:
-    from pmem.train.grpo import Collected
+from pmem.training import Training, training_options
 
 Record = dict[str, Any]
 
@@ -60,20 +49,6 @@ def command(
     training = Training(pipe, model, prompts, seed, sampling, told)
 
     async def work(questions: list[Record]) -> None:
-        asked, size = training.questions(questions), given["batch_size"]
-        steps = steps_of(given, asked)
-        if engine.elsewhere:
-            asks = [ask for step in range(steps) for ask in asked.batch(step, size)]
-            await Elsewhere(engine, training, given, steps, asks, training.held_out(), warmth, judging).run()
-            return
-        rewards = rewards_of(given, judges, prompts)
-        opened = training.open(questions, steps, rewards, n=given["group"], temperature=warmth)
-        answers = opened.answers
-
-        async def collect(step: int) -> "Collected":
-            return await answers.collect(asked.batch(step, size), step)
-
-        await answers.check(max(asked.epoch(0), key=size_of))
-        await learn(opened, collect, training.measuring(answers.held_out, opened.clock), given, warmth)
+        await reinforced(training, questions, engine, judges, judging, warmth, lambda opened: opened.answers)
 
     pipe.gather(work, reads="qa")

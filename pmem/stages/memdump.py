@@ -14,12 +14,12 @@ from pmem.backends.model import Model
 from pmem.cluster.options import spread_options
 from pmem.errors import RecordError
 from pmem.memory.files import file_name, save
-from pmem.memory.loop import unbroken
+from pmem.memory.loop import form_of, unbroken
 from pmem.memory.memories import Remembered, Setup, memories
 from pmem.memory.previous import Previous, PreviousFile, previous
 from pmem.models import model_options
 from pmem.prompts import Prompts
-from pmem.shown import form_of, written_options
+from pmem.shown import written_options
 from pmem.stream.made import Made, as_line
 from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe

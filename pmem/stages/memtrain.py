@@ -6,25 +6,18 @@ import click
 
 from pmem.backends.model import Model
 from pmem.backends.opening import Judging
-from pmem.engines import TO_MODEL, Elsewhere, Engine, Written, engine_options
+from pmem.engines import TO_MODEL, Engine, Written, engine_options
+from pmem.memory.loop import form_of
 from pmem.models import Finite, model_options
 from pmem.prompts import Prompts
-from pmem.shown import form_of, written_options
+from pmem.reinforcement import reinforced, rollout_options, temperature_of
+from pmem.shown import written_options
 from pmem.stream.options import seed_option, stream_options
 from pmem.stream.pipe import Pipe
-from pmem.training import (
-    Training,
-    learn,
-    rewards_of,
-    rollout_options,
-    size_of,
-    steps_of,
-    temperature_of,
-    training_options,
-)
+from pmem.training import Opened, Training, training_options
 
 if TYPE_CHECKING:
-    from pmem.train.grpo import Collected
+    from pmem.train.memories import Memories
 
 Record = dict[str, Any]
 
@@ -76,26 +69,16 @@ def command(
     training = Training(pipe, model, prompts, seed, sampling, told)
     form = form_of(prompts, given["tokenizer"], memory_style, memory_tokens, evidence)
 
-    async def work(questions: list[Record]) -> None:
-        asked, size = training.questions(questions), given["batch_size"]
-        steps = steps_of(given, asked)
-        if engine.elsewhere:
-            asks = [ask for step in range(steps) for ask in asked.batch(step, size)]
-            written = Written(form, chunk_tokens, memory_tokens, given["tokenizer"])
-            await Elsewhere(engine, training, given, steps, asks, training.held_out(), warmth, judging, written).run()
-            return
-        rewards = rewards_of(given, judges, prompts)
-        opened = training.open(questions, steps, rewards, n=given["group"], temperature=warmth)
+    written = Written(form, chunk_tokens, memory_tokens, given["tokenizer"])
+
+    def rollouts(opened: Opened) -> "Memories":
         from pmem.train.memories import Memories
         from pmem.train.reading import Reading
 
         reading = Reading(training.asking, form, chunk_tokens)
-        memories = Memories(opened.sampler(memory_tokens), opened.answers, reading, penalty=trim_penalty)
+        return Memories(opened.sampler(memory_tokens), opened.answers, reading, penalty=trim_penalty)
 
-        async def collect(step: int) -> "Collected":
-            return await memories.collect(asked.batch(step, size), step)
-
-        await memories.check(max(asked.epoch(0), key=size_of))
-        await learn(opened, collect, training.measuring(memories.held_out, opened.clock), given, warmth)
+    async def work(questions: list[Record]) -> None:
+        await reinforced(training, questions, engine, judges, judging, warmth, rollouts, written)
 
     pipe.gather(work, reads="qa")

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
+from pmem.memory.loop import form_of
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards
-from pmem.shown import form_of, written_options
+from pmem.shown import written_options
 from pmem.stream.options import INPUT, seed_option, stream_options
 from pmem.stream.pipe import Pipe
 from pmem.stream.progress import counted
@@ -72,7 +73,7 @@ def command(
         if engine.elsewhere:
             taught = [lesson for step in range(steps) for lesson in lessons.batch(step, given["batch_size"])]
             held_out = _held_out(training)
-            await Elsewhere(engine, training, given, steps, taught, held_out, teacher=teacher).run()
+            await Elsewhere(engine, training, steps, taught, held_out, teacher=teacher).run()
             return
         opened = training.open(questions, given["steps"], Rewards((), texts), n=1, temperature=0.0)
         from pmem.train import sft

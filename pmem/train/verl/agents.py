@@ -13,12 +13,11 @@ import orjson
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput
 from verl.utils.profiler import simple_timer
 
-from pmem import tokens
 from pmem.backends.base import Request
 from pmem.backends.local import prompt_ids
 from pmem.evaluation.scenes import Scenes, View
 from pmem.memory.lineage import Kept, text_of
-from pmem.memory.loop import Form, settled, unbroken
+from pmem.memory.loop import form_of, settled, unbroken
 from pmem.prompts import Prompts
 from pmem.train.questions import Asking
 from pmem.train.reading import Reading
@@ -100,10 +99,9 @@ class Memory(_Loop):
     ) -> None:
         super().__init__(*args, **kwargs)
         texts = _prompts(prompts)
-        count = functools.partial(tokens.count, name=tokenizer_name)
         nothing = Scenes(View(), texts, histories=None, memories=None, reply=None)
         asking = Asking(nothing, texts, "memory", window, form, self._thinking)
-        self._reading = Reading(asking, Form(texts, count, style, memory_tokens, evidence), chunk_tokens)
+        self._reading = Reading(asking, form_of(texts, tokenizer_name, style, memory_tokens, evidence), chunk_tokens)
         self._update_limit, self._answer_limit = update_limit, answer_limit
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
