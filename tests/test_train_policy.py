@@ -18,7 +18,7 @@ from pmem.errors import InputError
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards, Said
 from pmem.train import grpo
-from pmem.train.batches import Conversation, parts
+from pmem.train.batches import SHARED, Conversation, parts
 from pmem.train.policy import Policy, Setup, share
 from pmem.train.rollout import Prompt, Reply, Sampler
 from tests.command import sample
@@ -86,6 +86,43 @@ def test_gradients_do_not_depend_on_the_parts(folder: Path, checkpointing: bool)
         found.append(gradients(ours))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def groups() -> list[Conversation]:
+    """Replies to two long prompts, to one that is alone, and to short ones."""
+    draw = Random(5)
+    long = [[draw.randrange(256) for _ in range(size)] for size in (SHARED + 40, SHARED, SHARED + 7)]
+    replies = [Conversation(long[n % 2], [draw.randrange(256) for _ in range(1 + n)]) for n in range(6)]
+    return [*replies, Conversation(long[2], [7, 8]), *conversations(3), Conversation(long[0], [9])]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_prompt_computed_once_for_its_replies_gives_the_same(tmp_path: Path, kind: str, lora: int) -> None:
+    ours, batch, found = policy(saved(tmp_path, kind), lora=lora), groups(), []
+    assert ours.shares == (kind != "gemma2")  # whose layers forget
+    ours.step = lambda *_: {}  # type: ignore[method-assign,assign]
+    for shares in (ours.shares, False):
+        ours.shares = shares
+        grpo._update(
+            ours, [grpo.Weighed(one, (-1.0) ** n) for n, one in enumerate(batch)], grpo.Settings(), 0, grpo.Sums()
+        )
+        found.append([*gradients(ours), *ours.frozen(batch)])
+        ours.optimiser.zero_grad()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_prompts_computed_once_are_parts_of_their_own() -> None:
+    batch = groups()
+    found = parts(batch, 10_000, 10_000, share=True)
+    assert sorted(map(sorted, found)) == [[0, 2, 4, 10], [1, 3, 5], [6, 7, 8, 9]]
+    assert [part[0] for part in found] == [4, 6, 5]  # the longest prompt first, the longest reply first in it
+    small = parts(batch, SHARED + 40 + 2 * 5, 10_000, share=True)
+    assert [part for part in small if part[0] in (4, 0, 5)] == [[4, 2], [0, 10], [5, 3, 1]]
+    assert parts(batch, 10_000, 10_000) == parts(batch, 10_000, 10_000, share=False) == [
+        sorted(range(11), key=lambda i: (-len(batch[i].prompt), -batch[i].tokens))
+    ]  # fmt: skip
 
 
 def test_the_first_update_is_the_plain_policy_gradient(folder: Path) -> None:

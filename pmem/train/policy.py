@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from pmem.backends.local_model import Loaded, default_dtype, load
 from pmem.errors import BackendError, InputError, MissingExtra, PmemError
@@ -52,6 +53,10 @@ class Policy:
         self.pad: int = self.end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         if setup.checkpointing:
             _save_activations(model)
+        # whether a prompt's keys and values can be kept for its replies: not those of layers that forget, or that are
+        # computed twice
+        layers = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
+        self.shares = layers == {"DynamicLayer"} and not setup.checkpointing
         self.trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=setup.learning_rate, weight_decay=setup.weight_decay
@@ -68,12 +73,31 @@ class Policy:
 
         temperature: that of sampling: the distribution is softmax(logits / temperature).
         """
-        keep = rows.replies.shape[1] + 1
-        masked: dict[str, Tensor] = {"attention_mask": rows.seen, "position_ids": rows.places} if rows.padded else {}
         with self.computing():
-            logits = self.model(input_ids=rows.ids, logits_to_keep=keep, use_cache=False, **masked).logits[:, :-1]
+            logits = self._after_one_prompt(rows) if rows.alike and self.shares else self._of_all(rows)
         logits = logits if temperature == 1.0 else logits / temperature
         return chosen_logprobs(logits, rows.replies), logits
+
+    def _of_all(self, rows: Rows) -> Tensor:
+        """Logits [rows, reply tokens, vocabulary], prompts and replies computed in one go."""
+        keep = rows.replies.shape[1] + 1
+        masked: dict[str, Tensor] = {"attention_mask": rows.seen, "position_ids": rows.places} if rows.padded else {}
+        logits: Tensor = self.model(input_ids=rows.ids, logits_to_keep=keep, use_cache=False, **masked).logits[:, :-1]
+        return logits
+
+    def _after_one_prompt(self, rows: Rows) -> Tensor:
+        """The same where all rows have one prompt, which is computed once: its keys and values are looked at by all
+        replies, and get the gradients of all."""
+        count, reply = rows.replies.shape
+        cache = DynamicCache()
+        prompt = rows.ids[:1, :-reply]
+        first = self.model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        first = first.expand(count, -1, -1)
+        if reply == 1:
+            return first
+        cache.batch_repeat_interleave(count)
+        rest = self.model(input_ids=rows.replies[:, :-1], past_key_values=cache, use_cache=True).logits
+        return torch.cat([first, rest], dim=1)
 
     def conversation(self, prompt: list[int], reply: str, name: str) -> Conversation:
         """A prompt and the reply to learn, with the token that ends it. InputError if the model can't take both."""
@@ -92,7 +116,8 @@ class Policy:
 
     def parts(self, conversations: list[Conversation]) -> list[list[int]]:
         """Indices of conversations that are computed at once."""
-        return parts(conversations, self.setup.tokens_at_once, max(1, LOGITS // self.vocabulary))
+        most = max(1, LOGITS // self.vocabulary)
+        return parts(conversations, self.setup.tokens_at_once, most, share=self.shares)
 
     def frozen(self, conversations: list[Conversation], temperature: float = 1.0) -> list[Tensor]:
         """Log-probabilities of each reply's tokens under the weights as they are, without gradients; on the CPU."""
