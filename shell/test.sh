@@ -6,7 +6,7 @@
 #   bash shell/test.sh ray [PYTEST ARGUMENT]...    what needs Ray, likewise (.venv-ray)
 #   bash shell/test.sh slurm [PYTEST ARGUMENT]...  the batch scripts, in that one; Debian's shellcheck, slurmctld, slurmd,
 #                                                  slurm-client and munge have to be there, and root to start them
-#   bash shell/test.sh verl [PYTEST ARGUMENT]...   what needs verl, in an environment of its own (.venv-verl)
+#   bash shell/test.sh verl [PYTEST ARGUMENT]...   what needs verl or Ray, in an environment of its own (.venv-verl)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source shell/install.sh
@@ -26,7 +26,8 @@ fi
 if [ "${1-}" = verl ]; then
   install_pmem .venv-verl verl,dev
   # verl leaves event loops behind; what is not ours to close is no error
-  exec .venv-verl/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m verl tests/test_verl_*.py "${@:2}"
+  exec .venv-verl/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m "verl or ray" \
+    tests/test_verl_*.py tests/test_ray.py "${@:2}"
 fi
 install_pmem .venv local,train,dev
 export PATH="$PWD/.venv/bin:$PATH"

@@ -162,12 +162,14 @@ def told(ran: Ran) -> list[str]:
 
 
 def numbered(kind: str, count: int) -> bytes:
-    """Records of a type with ids of their own, three of a persona."""
+    """Records of a type with ids of their own, three of a persona, each of another user."""
     made = []
     for n in range(count):
         record = {**sample(kind), "id": f"{sample(kind)['id'][:2]}{n:016x}"}
         if "persona_id" in record:
             record["persona_id"] = f"p-{n // 3:016x}"
+        if "user_id" in record:
+            record["user_id"] = f"p-{n:016x}"
         made.append(record)
     return lines(made)
 
@@ -183,7 +185,7 @@ STAGES = {
     "qa": (numbered("history", 14), []),
     "judge": (numbered("qa", 30), ["--votes", "2"]),
     "eval": (numbered("qa", 40), ["--context", "none", "--permutations", "2"]),
-    "memdump": (numbered("history", 9), ["--into", "pages", "--trace"]),
+    "memdump": (numbered("history", 9), ["--into", "pages", "--window", "32k", "--trace"]),
 }
 
 
