@@ -82,6 +82,21 @@ def test_a_run_that_stops_leaves_the_old_files(tmp_path: Path) -> None:
     assert [error["record"] for error in records((tmp_path / files[1]).read_bytes())] == DROPPED
 
 
+def test_two_runs_do_not_write_one_file(tmp_path: Path, stub: Stub) -> None:
+    (tmp_path / "in.txt").write_bytes(people(3))
+    stub.restart(latency=3000)
+    run = ["personas", *asking(stub), "-o", "out.jsonl"]
+    first = start(*PMEM, *run, "in.txt", folder=tmp_path)
+    wait_for((tmp_path / "out.jsonl.part").exists)
+    second = pmem(*run, folder=tmp_path, input=people(2))
+    assert (second.status, second.err) == (1, "pmem: out.jsonl: can't be written: another run is writing it\n")
+    done = ended(first)
+    assert done.status == 0 and len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 3
+    stub.restart()
+    assert pmem(*run, "--no-cache", folder=tmp_path, input=people(2)).status == 0
+    assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 2
+
+
 def test_no_rejects_make_an_empty_file_of_an_old_one(tmp_path: Path) -> None:
     (tmp_path / "rejects.jsonl").write_bytes(b"old\n")
     assert pmem("filter", "--rejects", "rejects.jsonl", folder=tmp_path, input=MIXED).status == 0

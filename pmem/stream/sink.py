@@ -35,7 +35,7 @@ class Sink:
         import pathlib
 
         self.path = pathlib.Path(os.path.realpath(path) if os.path.islink(path) else path)
-        return self.part.open("wb", BUFFER)
+        return _alone(self.part)
 
     @property
     def part(self) -> "Path":
@@ -78,12 +78,12 @@ class Sink:
         if self.path is None:
             return
         try:
-            self._open.close()
-            if not self._raw.closed:
-                self._raw.close()
-            with self.part.open("rb") as written:
-                os.fsync(written.fileno())
+            if self._open is not self._raw:
+                self._open.close()
+            self._raw.flush()
+            os.fsync(self._raw.fileno())
             self.part.replace(self.path)
+            self._raw.close()  # only now: until then nobody else may write FILE.part
         except OSError as fault:
             raise self._refused(fault) from None
 
@@ -102,6 +102,32 @@ class Sink:
             return fault
         where = str(self.part) if self.path else self._name
         return OutputError(f"{where}: can't be written: {fault.strerror}")
+
+
+def _alone(path: "Path") -> IO[bytes]:
+    """The file, emptied, for this process alone. OSError: another run is writing it."""
+    import fcntl
+
+    while True:
+        file = path.open("ab", BUFFER)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise OSError(errno.EBUSY, "another run is writing it") from None
+        except OSError:
+            pass  # a file system without locks
+        if _is(path, file):
+            file.truncate(0)
+            return file
+        file.close()  # its writer has just renamed it
+
+
+def _is(path: "Path", file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 class Spool:
