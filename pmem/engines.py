@@ -269,6 +269,7 @@ class Elsewhere(NamedTuple):
 
         training = self.training
         checkpoints = Checkpoints(training.folder, self._told())
+        training.pipe.attached.append(checkpoints)
         folder = checkpoints.part
         try:
             await self._once(folder)

@@ -168,6 +168,7 @@ class Training:
         told = {**self.sampling, **given, **settings, "model": fingerprint(self.name)[:16]}
         told["questions"] = fingerprint_of([questions, self._held_out])
         checkpoints = Checkpoints(self.folder, orjson.loads(orjson.dumps(told)))
+        self.pipe.attached.append(checkpoints)
         run = Run(self.pipe.stage, Pace(steps, given["save_every"], given["eval_every"]), checkpoints,
                   self.pipe.tell, self.pipe.bar.measure)  # fmt: skip
         policy, clock = opened(self.name, Setup(**settings)), Clock()

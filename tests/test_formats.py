@@ -419,6 +419,10 @@ def test_a_stopped_run_leaves_its_part_and_the_next_begins_anew(tmp_path: Path) 
     stopped.append("a.txt", b"1")
     stopped.leave()
     assert (tmp_path / "new.part" / "a.txt").read_bytes() == b"1"
+    going = Folder(str(tmp_path / "new"))
+    with pytest.raises(OutputError, match=r"new.part: can't be written: another run is writing it"):
+        Folder(str(tmp_path / "new"))
+    going.leave()
     Folder(str(tmp_path / "new")).commit()
     assert list(tmp_path.iterdir()) == [tmp_path / "new"] and not list((tmp_path / "new").iterdir())
 

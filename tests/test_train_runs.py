@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,15 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, module: Any, steps: int) -> None
         return real(*given)
 
     monkeypatch.setattr(module, "_step", step)
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path: Path, task: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run, going = command("sft", task, tmp_path / "out"), Checkpoints(str(tmp_path / "out"), {})
+    with pytest.raises(OutputError, match=r"out.part: can't be written: another run is writing it"):
+        trained(capfd, *run)
+    asyncio.run(going.close())
+    shutil.rmtree(tmp_path / "out.part")
+    trained(capfd, *run)
 
 
 # ---- a run and its interruption ----------------------------------------------------------------------------------

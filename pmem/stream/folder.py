@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import IO
 
 from pmem.errors import OutputError
-from pmem.stream.sink import Sink
+from pmem.stream.sink import Sink, hold
+
+
+def held(folder: Path) -> int:
+    """A handle of a folder that no other run writes as long as it is open. OSError: another run writes it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        hold(handle)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 class Folder(Sink):
@@ -27,8 +38,10 @@ class Folder(Sink):
             raise OutputError(f"{path}: holds something already; --force sets it aside as {self._aside().name}")
         try:
             if self.part.exists():
+                os.close(held(self.part))
                 shutil.rmtree(self.part)  # left by a run that was stopped
             self.part.mkdir(parents=True)
+            self._held: int | None = held(self.part)
         except OSError as fault:
             raise self._refused(fault) from None
 
@@ -74,6 +87,7 @@ class Folder(Sink):
             if self._filled():
                 self.target.rename(self._aside())
             self.part.replace(self.target)
+            self._release()
         except OSError as fault:
             raise self._refused(fault) from None
 
@@ -81,6 +95,12 @@ class Folder(Sink):
         """The run stopped: what was written stays in FOLDER.part."""
         for file in self._open.values():
             file.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _filled(self) -> bool:
         return self.target.is_dir() and any(self.target.iterdir())

@@ -104,19 +104,27 @@ class Sink:
         return OutputError(f"{where}: can't be written: {fault.strerror}")
 
 
-def _alone(path: "Path") -> IO[bytes]:
-    """The file, emptied, for this process alone. OSError: another run is writing it."""
+def hold(handle: int) -> None:
+    """Let no other run hold the same file or folder until this process closes it or ends. OSError: another one does."""
     import fcntl
 
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another run is writing it") from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def _alone(path: "Path") -> IO[bytes]:
+    """The file, emptied, for this process alone. OSError: another run is writing it."""
     while True:
         file = path.open("ab", BUFFER)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise OSError(errno.EBUSY, "another run is writing it") from None
+            hold(file.fileno())
         except OSError:
-            pass  # a file system without locks
+            file.close()
+            raise
         if _is(path, file):
             file.truncate(0)
             return file

@@ -16,6 +16,7 @@ import orjson
 import torch
 
 from pmem.errors import OutputError, PmemError
+from pmem.stream.folder import held
 from pmem.train.policy import Policy
 
 KEPT = 2
@@ -26,7 +27,8 @@ RUN = "run.json"
 class Checkpoints:
     """Those of one run. settings: what determines the run's outcome; a run goes on only from checkpoints of the same.
 
-    Errors: OutputError where FOLDER holds something already, or FOLDER.part a run with other settings.
+    Errors: OutputError where FOLDER holds something already, or FOLDER.part a run with other settings, or one that is
+    still going on.
     """
 
     def __init__(self, folder: str, settings: dict[str, Any]) -> None:
@@ -35,17 +37,36 @@ class Checkpoints:
         self.part = self.target.with_name(self.target.name + ".part")
         if self.target.is_file() or (self.target.is_dir() and any(self.target.iterdir())):
             raise OutputError(f"{folder}: is there already; name another folder, or move it away")
-        told = orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         try:
             self.part.mkdir(parents=True, exist_ok=True)
-            file = self.part / RUN
+            self._held = held(self.part)
+        except OSError as fault:
+            raise OutputError(f"{folder}.part: can't be written: {fault.strerror}") from None
+        try:
+            self._begin(orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        except BaseException:
+            os.close(self._held)
+            raise
+
+    def _begin(self, told: bytes) -> None:
+        """Leave what the run is, or see that it goes on as what it was."""
+        file = self.part / RUN
+        try:
             if file.exists():
                 self._compare(orjson.loads(file.read_bytes()), orjson.loads(told))
             else:
                 file.with_suffix(".part").write_bytes(told)
                 file.with_suffix(".part").replace(file)
         except OSError as fault:
-            raise OutputError(f"{folder}.part: can't be written: {fault.strerror}") from None
+            raise OutputError(f"{self.name}.part: can't be written: {fault.strerror}") from None
+
+    def report(self) -> str:
+        """Nothing for the summary line."""
+        return ""
+
+    async def close(self) -> None:
+        """Let another run go on from here."""
+        os.close(self._held)
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
