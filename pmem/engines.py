@@ -142,13 +142,14 @@ class Elsewhere(NamedTuple):
 
     def _refuse(self) -> None:
         """Usage error for what only the engine in this process can do."""
-        if self.training.given["lora"]:
+        given = self.training.given
+        if given["lora"]:
             raise click.UsageError("--lora is for --engine local")
-        if self.training.given.get("rollouts") == "vllm":
+        if given.get("rollouts") == "vllm":
             raise click.UsageError("--rollouts is for --engine local")
         if self.training.pipe.usage:
             raise click.UsageError("--usage is for --engine local: verl's processes ask the judges")
-        held_out, size = len(list(self.held_out)), self.training.given["batch_size"]
+        held_out, size = len(list(self.held_out)), given["batch_size"]
         if self.engine.stage == "sft" and 0 < held_out < size:
             raise click.UsageError(f"--eval-set: verl measures whole batches of {size}, not {held_out} questions")
 
@@ -197,7 +198,7 @@ class Elsewhere(NamedTuple):
             stage=self.engine.stage,
             model=self._model(),
             steps=self.steps,
-            given=self.training.given,
+            given=training.given,
             limit=training.limit,
             longest=rounded(load.longest),
             seed=training.seed,
@@ -299,13 +300,7 @@ class Elsewhere(NamedTuple):
     def _told(self) -> Record:
         """What determines the run's outcome: a run goes on only with the same."""
         training = self.training
-        told = {
-            **training.sampling,
-            **self.training.given,
-            "engine": "verl",
-            "set": self.engine.keys,
-            "seed": training.seed,
-        }
+        told = {**training.sampling, **training.given, "engine": "verl", "set": self.engine.keys, "seed": training.seed}
         told |= {"preset": self.engine.preset.name if self.engine.preset else None, "steps": self.steps}
         told |= {"model": self._model(), "judging": self.judging._asdict(), "prompts": str(training.prompts.replaced)}
         told["questions"] = fingerprint_of([_named(list(self.train)), _named(list(self.held_out))])

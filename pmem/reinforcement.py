@@ -13,13 +13,12 @@ from pmem.models import POSITIVE, Finite
 from pmem.reward.rewards import Rewards
 from pmem.stream.options import bundle
 from pmem.train.questions import Ask
-from pmem.training import Opened, Training, size_of
+from pmem.training import COUNT, Opened, Training, size_of
 
 if TYPE_CHECKING:
     from pmem.train.grpo import Collected
 
 Record = dict[str, Any]
-_COUNT = click.IntRange(min=1)
 
 rollout_options = bundle(
     click.option("--group", type=click.IntRange(min=2), default=8, show_default=True, help="Replies to each question."),
@@ -29,10 +28,10 @@ rollout_options = bundle(
                  help="Replies are made by the decoder of local: models, or by vLLM (extra 'vllm')."),
     click.option("--kl", type=Finite(min=0), default=0.001, show_default=True,
                  help="Weight of the distance to the model at the start (0: none; saves its memory)."),
-    click.option("--mini-batches", type=_COUNT, default=1, show_default=True, help="Updates in a step."),
-    click.option("--passes", type=_COUNT, default=1, show_default=True,
+    click.option("--mini-batches", type=COUNT, default=1, show_default=True, help="Updates in a step."),
+    click.option("--passes", type=COUNT, default=1, show_default=True,
                  help="How often the replies of a step are learnt from."),
-    click.option("--votes", type=_COUNT, default=3, show_default=True,
+    click.option("--votes", type=COUNT, default=3, show_default=True,
                  help="open: votes of each judge; the majority decides."),
     click.option("--length-penalty", type=Finite(min=0), default=0.0, show_default=True,
                  help="Taken off a reward for a reply of --max-tokens, in proportion for a shorter one."),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 REPLY = 512
 """Most tokens of a reply if nothing is said."""
-_COUNT = click.IntRange(min=1)
+COUNT = click.IntRange(min=1)
 _SHOWN = ("histories", "memories", "top_k", "with_system", "truncate", "tokenizer", "images", "images_as_text")
 
 
@@ -60,9 +60,9 @@ def training_options(
         reply_form_option,
         click.option("--mix", type=Mix(), default=mix, show_default=True, metavar="MODE=SHARE,...",
                      help="Shares of multiple-choice (mcq) and open-ended (open) questions."),
-        click.option("--steps", type=_COUNT, default=steps, show_default=steps is not None,
+        click.option("--steps", type=COUNT, default=steps, show_default=steps is not None,
                      help="Steps to take." if steps else "Steps to take (default: one epoch)."),
-        click.option("--batch-size", type=_COUNT, default=batch, show_default=True,
+        click.option("--batch-size", type=COUNT, default=batch, show_default=True,
                      help="Questions in a step."),
         click.option("--learning-rate", type=POSITIVE, default=rate, show_default=True, help="Its peak."),
         click.option("--schedule", type=click.Choice(["cosine", "constant"]), default=schedule, show_default=True,
@@ -72,7 +72,7 @@ def training_options(
         click.option("--weight-decay", type=Finite(min=0), default=0.01, show_default=True, help="AdamW's."),
         click.option("--clip-norm", type=POSITIVE, default=1.0, show_default=True,
                      help="Gradients are scaled down to this norm."),
-        click.option("--tokens-at-once", type=_COUNT, default=16_384, show_default=True,
+        click.option("--tokens-at-once", type=COUNT, default=16_384, show_default=True,
                      help="Computed at once, padding included; gradients of parts add up."),
         click.option("--checkpointing", is_flag=True, help="Keep fewer activations, and compute them twice."),
         click.option("--lora", type=click.IntRange(min=0), default=0, show_default=True, metavar="RANK",
@@ -82,7 +82,7 @@ def training_options(
         click.option("--eval-set", type=INPUT, help="Questions on other personas, to measure accuracy on meanwhile."),
         click.option("--eval-every", type=click.IntRange(min=0), default=0, show_default=True,
                      help="Steps between measurements on --eval-set, from before the first (0: at the end)."),
-        click.option("--eval-limit", type=_COUNT, default=200, show_default=True,
+        click.option("--eval-limit", type=COUNT, default=200, show_default=True,
                      help="Most questions of --eval-set to ask."),
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ sampling_options = bundle(
     click.option("--max-tokens", type=click.IntRange(1, 2**31), help="Limit of replies to --eval-set."),
     click.option("--thinking/--no-thinking", default=None,
                  help="Whether the model reasons first, where its chat template has that switch."),
-    click.option("--context-length", type=_COUNT, help="Most tokens of prompt and reply together, for --truncate."),
+    click.option("--context-length", type=COUNT, help="Most tokens of prompt and reply together, for --truncate."),
     click.option("--dtype", type=click.Choice(["float32", "bfloat16"]),
                  help="What is computed in (default: float32 on a CPU, bfloat16 on a GPU); weights are float32."),
     click.option("--prompts", type=click.Path(exists=True, file_okay=False),

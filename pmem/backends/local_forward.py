@@ -27,6 +27,11 @@ CROPPABLE = {"DynamicLayer", "DynamicSlidingWindowLayer"}  # attention proper; r
 ALIKE = 0.05  # of the logits' spread: more than bfloat16's rounding, less than other attention makes
 
 
+def cache_layers(model: Any) -> set[str]:
+    """The kinds of layers in the model's attention cache."""
+    return {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
+
+
 class Forward:
     """For one thread, under torch.inference_mode(). kept: tokens of prompts to keep at most.
 
@@ -37,7 +42,7 @@ class Forward:
         self._model = loaded.model
         self.device: torch.device = loaded.model.device
         self._kept = KeptPrompts(kept)
-        layers = {type(layer).__name__ for layer in DynamicCache(config=loaded.model.config).layers}
+        layers = cache_layers(loaded.model)
         self.plain = layers <= CROPPABLE
         with torch.inference_mode():
             self._shares = layers == {"DynamicLayer"} and self._can_share()

@@ -110,10 +110,9 @@ def hold(handle: int) -> None:
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, "another run is writing it") from None
-    except OSError:
-        pass  # a file system without locks
+    except OSError as fault:  # any other one: a file system without locks
+        if isinstance(fault, BlockingIOError):
+            raise OSError(errno.EBUSY, "another run is writing it") from None
 
 
 def _alone(path: "Path") -> IO[bytes]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from pmem.backends.local_forward import cache_layers
 from pmem.backends.local_model import Loaded, default_dtype, load
 from pmem.errors import BackendError, InputError, MissingExtra, PmemError
 from pmem.train.batches import Conversation, Rows, collate, parts
@@ -55,8 +56,7 @@ class Policy:
             _save_activations(model)
         # whether a prompt's keys and values can be kept for its replies: not those of layers that forget, or that are
         # computed twice
-        layers = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
-        self.shares = layers == {"DynamicLayer"} and not setup.checkpointing
+        self.shares = cache_layers(model) == {"DynamicLayer"} and not setup.checkpointing
         self.trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=setup.learning_rate, weight_decay=setup.weight_decay
