@@ -36,22 +36,11 @@ def rewards(folder: Path, name: str, seed: int, steps: int) -> list[float]:
     if not (folder / "verl").exists():
         more = {**SETTINGS, "--steps": steps, "--seed": seed, "--save-every": 0}
         questions = "train.jsonl" if kind == "grpo" else "more.jsonl"
-        command = [sys.executable, "-m", "pmem", kind, questions, "--histories", "histories.jsonl", "--preset", "cpu"]
-        command += [
-            "--prompts",
-            "prompts",
-            "-m",
-            "local:started",
-            "--reply-form",
-            "line",
-            "--mix",
-            "mcq=1",
-            "-o",
-            "verl",
-        ]
-        command += [str(word) for pair in more.items() for word in pair]
+        made = f"{kind} {questions} --histories histories.jsonl --prompts prompts -m local:started -o verl"
+        made += " --preset cpu --reply-form line --mix mcq=1"
         if kind == "memtrain":
-            command += ["--chunk-tokens", "20", "--memory-tokens", "20", "--tokenizer", "model", "--no-evidence"]
+            made += " --chunk-tokens 20 --memory-tokens 20 --tokenizer model --no-evidence"
+        command = [sys.executable, "-m", "pmem", *made.split(), *(str(word) for pair in more.items() for word in pair)]
         with metrics.open("wb") as file:
             subprocess.run(command, cwd=folder, stdout=file, check=True)
     values = [json.loads(line)["values"] for line in metrics.read_text().splitlines()]

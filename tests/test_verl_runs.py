@@ -29,19 +29,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return likes.task(tmp_path_factory.mktemp("likes"), people=24, held=8, texts=texts)
 
 
-def command(stage: str, model: str, *more: str) -> list[str]:
-    made = [
-        *PMEM,
-        stage,
-        "train.jsonl",
-        "--histories",
-        "histories.jsonl",
-        "--prompts",
-        "prompts",
-        "-m",
-        f"local:{model}",
-    ]
-    return [*made, "--preset", "cpu", "--reply-form", "line", "--mix", "mcq=1", *more]
+def command(stage: str, model: str, more: str) -> list[str]:
+    made = f"{stage} train.jsonl --histories histories.jsonl --prompts prompts -m local:{model} --preset cpu"
+    return [*PMEM, *f"{made} --reply-form line --mix mcq=1 {more}".split()]
 
 
 def done(task: Path, made: list[str]) -> Ran:
@@ -70,19 +60,9 @@ def steps(told: list[dict[str, Any]], name: str) -> list[int]:
     return [one["step"] for one in told if name in one["values"]]
 
 
-def evaluated(task: Path, model: str, *more: str) -> list[dict[str, Any]]:
-    made = [
-        *PMEM,
-        "eval",
-        "held.jsonl",
-        "--histories",
-        "histories.jsonl",
-        "--prompts",
-        "prompts",
-        "-m",
-        f"local:{model}",
-    ]
-    return done(task, [*made, "--reply-form", "line", "--max-tokens", "4", "--no-cache", *more]).records
+def evaluated(task: Path, model: str, more: str = "") -> list[dict[str, Any]]:
+    made = f"eval held.jsonl --histories histories.jsonl --prompts prompts -m local:{model} --reply-form line {more}"
+    return done(task, [*PMEM, *f"{made} --max-tokens 4 --no-cache".split()]).records
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -97,23 +77,8 @@ def same_weights(one: Path, other: Path) -> bool:
 @pytest.fixture(scope="module")
 def started(task: Path) -> Path:
     """A model that knows the form of replies, by SFT on two ranks that was stopped on its way."""
-    made = command(
-        "sft",
-        "model",
-        "--steps",
-        "60",
-        "--batch-size",
-        "16",
-        "--learning-rate",
-        "3e-3",
-        "--save-every",
-        "20",
-        "--eval-set",
-        "held.jsonl",
-        "--eval-every",
-        "30",
-    )
-    made += ["--set", "trainer.n_gpus_per_node=2", "-o", "started"]
+    how = "--steps 60 --batch-size 16 --learning-rate 3e-3 --save-every 20 --eval-set held.jsonl --eval-every 30"
+    made = command("sft", "model", f"{how} --set trainer.n_gpus_per_node=2 -o started")
     seen = stopped(task, made, 45)
     assert not (task / "started").exists()
     other = ended(start(*made, "--seed", "1", folder=task))
@@ -143,34 +108,9 @@ def judge() -> Iterator[str]:
 
 
 def test_grpo_goes_on_and_leaves_a_model(task: Path, started: Path, judge: str) -> None:
-    made = command(
-        "grpo",
-        "started",
-        "--mix",
-        "mcq=0.5,open=0.5",
-        "--judge-model",
-        "openai:stub",
-        "--judge-base-url",
-        judge,
-        "--no-cache",
-    )
-    made += [
-        "--steps",
-        "3",
-        "--batch-size",
-        "4",
-        "--group",
-        "4",
-        "--max-tokens",
-        "4",
-        "--learning-rate",
-        "1e-3",
-        "--save-every",
-        "1",
-        "-o",
-        "rewarded",
-    ]
-    made += ["--eval-set", "held.jsonl", "--eval-every", "3"]
+    how = f"--mix mcq=0.5,open=0.5 --judge-model openai:stub --judge-base-url {judge} --no-cache"
+    size = "--steps 3 --batch-size 4 --group 4 --max-tokens 4 --learning-rate 1e-3 --save-every 1"
+    made = command("grpo", "started", f"{how} {size} --eval-set held.jsonl --eval-every 3 -o rewarded")
     seen = stopped(task, made, 1)
     assert [one["step"] for one in seen] == [0, 1]
     told = done(task, made).records
@@ -191,33 +131,8 @@ def test_grpo_goes_on_and_leaves_a_model(task: Path, started: Path, judge: str) 
 
 
 def test_memtrain_learns_from_all_conversations_of_a_rollout(task: Path, started: Path) -> None:
-    made = command(
-        "memtrain",
-        "started",
-        "--steps",
-        "2",
-        "--batch-size",
-        "4",
-        "--group",
-        "4",
-        "--max-tokens",
-        "4",
-        "--learning-rate",
-        "1e-3",
-    )
-    made += [
-        "--chunk-tokens",
-        "24",
-        "--memory-tokens",
-        "20",
-        "--no-evidence",
-        "--kl",
-        "0",
-        "--format-reward",
-        "0.5",
-        "-o",
-        "remembers",
-    ]
+    size = "--steps 2 --batch-size 4 --group 4 --max-tokens 4 --learning-rate 1e-3 --chunk-tokens 24 --memory-tokens 20"
+    made = command("memtrain", "started", f"{size} --no-evidence --kl 0 --format-reward 0.5 -o remembers")
     told = done(task, made).records
     assert steps(told, "loss") == [1, 2]
     for one in told:
@@ -226,24 +141,12 @@ def test_memtrain_learns_from_all_conversations_of_a_rollout(task: Path, started
         assert values["reply_tokens/max"] <= 20
         assert "kl/reference" not in values
     assert not same_weights(task / "remembers", started)
-    assert len(evaluated(task, "remembers", "--context", "none")) == 16
+    assert len(evaluated(task, "remembers", "--context none")) == 16
 
 
 def test_a_prompt_longer_than_the_room_is_refused_before_anything_starts(task: Path) -> None:
-    made = command(
-        "grpo",
-        "model",
-        "--steps",
-        "1",
-        "--batch-size",
-        "2",
-        "--max-tokens",
-        "4",
-        "-o",
-        "x",
-        "--set",
-        "data.max_prompt_length=8",
-    )
+    size = "--steps 1 --batch-size 2 --max-tokens 4 -o x --set data.max_prompt_length=8"
+    made = command("grpo", "model", size)
     ran = ended(start(*made, folder=task), seconds=LONG)
     assert ran.status == 1
     assert "more than verl's data.max_prompt_length, 8" in ran.err
@@ -251,24 +154,10 @@ def test_a_prompt_longer_than_the_room_is_refused_before_anything_starts(task: P
 
 
 def test_a_dry_run_starts_and_leaves_nothing(task: Path) -> None:
-    made = command(
-        "memtrain",
-        "model",
-        "--steps",
-        "1",
-        "--batch-size",
-        "2",
-        "--group",
-        "2",
-        "--max-tokens",
-        "4",
-        "--chunk-tokens",
-        "24",
-        "--memory-tokens",
-        "20",
-    )
+    size = "--steps 1 --batch-size 2 --group 2 --max-tokens 4 --chunk-tokens 24 --memory-tokens 20"
+    made = command("memtrain", "model", f"{size} --dry-run")
     before = sorted(task.iterdir())
-    text = done(task, [*made, "--dry-run"]).out.decode()
+    text = done(task, made).out.decode()
     assert "# input tokens" in text
     assert "total_training_steps: 1" in text
     assert sorted(task.iterdir()) == before
