@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import slurm
+from pmem.train.verl.presets import preset
+from tests import likes, slurm
 from tests.command import Ran, asking, ended, environment, lines, people, pmem, sample, start, wait_for
 from tests.stub import Stub
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "shell" / "slurm"
 real = [pytest.mark.slurm, pytest.mark.skipif(not slurm.HERE, reason="needs root, slurmctld, slurmd and munge")]
 with_ray = [*real, pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the extra 'ray'")]
+with_verl = [*with_ray, pytest.mark.skipif(not importlib.util.find_spec("verl"), reason="needs the extra 'verl'")]
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
@@ -137,3 +139,23 @@ class TestRay:
         ran = ended(start(*sbatch, *run, folder=tmp_path, env=env), seconds=240)
         assert ran.status == 0, (tmp_path / "log").read_text()
         assert (tmp_path / "out.jsonl").read_bytes() == whole.out
+
+
+class TestVerl:
+    pytestmark = with_verl
+
+    def test_trains_on_all_nodes_of_a_job(self, tmp_path: Path, conf: str) -> None:
+        """One rank on each node."""
+        likes.task(tmp_path, people=8, held=2)
+        (tmp_path / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
+        (tmp_path / "pmem").chmod(0o755)
+        made = "grpo train.jsonl --histories histories.jsonl --prompts prompts -m local:model -o trained"
+        size = "--steps 2 --batch-size 4 --group 4 --max-tokens 4 --reply-form line --mix mcq=1 --preset cpu"
+        ray = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
+        keys = ["trainer.nnodes=2", "ray_kwargs.ray_init.address=auto", *ray]
+        run = ["./pmem", *made.split(), *size.split(), *(f"--set={key}" for key in keys)]
+        sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh"]
+        env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1"}
+        ran = ended(start(*sbatch, *run, folder=tmp_path, env=env | preset("cpu", "grpo").environment), seconds=600)
+        assert ran.status == 0, (tmp_path / "log").read_text()
+        assert (tmp_path / "trained" / "model.safetensors").exists()
