@@ -147,6 +147,12 @@ class Elsewhere(NamedTuple):
             raise click.UsageError("--lora is for --engine local")
         if given.get("rollouts") == "vllm":
             raise click.UsageError("--rollouts is for --engine local")
+        if self.training.sampling["dtype"]:
+            raise click.UsageError("--dtype is for --engine local: verl has keys for it (--set; mixed_precision)")
+        if self.memories and given["mini_batches"] > 1:
+            raise click.UsageError(
+                "--mini-batches of memories are for --engine local: verl's are of conversations, not of rollouts"
+            )
         if self.training.pipe.usage:
             raise click.UsageError("--usage is for --engine local: verl's processes ask the judges")
         held_out, size = len(list(self.held_out)), given["batch_size"]
@@ -220,18 +226,32 @@ class Elsewhere(NamedTuple):
             raise BackendError(f"local model '{self.training.name}': verl reads Hugging Face folders, no GGUF files")
         return str(where.resolve()) if isinstance(where, Path) else where
 
+    def _known(self) -> str:
+        """The model, by its files where they are here: another one in their place isn't the same."""
+        from pmem.backends.local_model import fingerprint, locate
+
+        where = locate(self.training.name)
+        return fingerprint(self.training.name)[:16] if isinstance(where, Path) else where
+
     def _measured(self, folder: Path) -> "Load":
         from pmem.train.verl import measure
 
         count = measure.counter(self._model(), self.training.sampling["thinking"], guess=self.engine.dry_run)
-        path = folder / "train.parquet"
-        if self.engine.stage == "sft":
-            return measure.of_lessons(path, count)
         limit = self.training.limit
-        if not self.memories:
-            return measure.of_prompts(path, count, limit)
-        form, chunk_tokens, update, _ = self.memories
-        return measure.of_memories(path, count, form, chunk_tokens, update, limit)
+
+        def of(path: Path) -> "Load":
+            if self.engine.stage == "sft":
+                return measure.of_lessons(path, count)
+            if not self.memories:
+                return measure.of_prompts(path, count, limit)
+            form, chunk_tokens, update, _ = self.memories
+            return measure.of_memories(path, count, form, chunk_tokens, update, limit)
+
+        load, held_out = of(folder / "train.parquet"), folder / "val.parquet"
+        if not held_out.exists():
+            return load
+        other = of(held_out)  # steps are of the questions to train on, but there has to be room for these, too
+        return load._replace(longest=max(load.longest, other.longest), updates=max(load.updates, other.updates))
 
     # ---- what is done -------------------------------------------------------------------------------------------
 
@@ -289,7 +309,7 @@ class Elsewhere(NamedTuple):
             training.pipe.bar.measure(step, self.steps, shown)
 
         environment = self.engine.preset.environment if self.engine.preset else {}
-        run = Run(folder, self.engine.stage, self.steps, training.pipe.tell, show)
+        run = Run(folder, checkpoints.lock, self.engine.stage, self.steps, training.pipe.tell, show)
         left = await launch(run, found, environment)
 
         def put(to: Path) -> None:
@@ -302,7 +322,7 @@ class Elsewhere(NamedTuple):
         training = self.training
         told = {**training.sampling, **training.given, "engine": "verl", "set": self.engine.keys, "seed": training.seed}
         told |= {"preset": self.engine.preset.name if self.engine.preset else None, "steps": self.steps}
-        told |= {"model": self._model(), "judging": self.judging._asdict(), "prompts": str(training.prompts.replaced)}
+        told |= {"model": self._known(), "judges": self.judging.judges, "prompts": str(training.prompts.replaced)}
         told["questions"] = fingerprint_of([_named(list(self.train)), _named(list(self.held_out))])
         return dict(orjson.loads(orjson.dumps(told, default=str)))
 

@@ -95,3 +95,8 @@ class ModelError(RecordError):
 
     def __init__(self, message: str, *, call: str | None = None, reason: str = "model") -> None:
         super().__init__(message, reason=reason, call=call)
+
+
+def first_line(fault: BaseException) -> str:
+    """What a library's fault says first; its kind where it says nothing."""
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)

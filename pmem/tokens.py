@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Protocol
 
-from pmem.errors import MissingExtra, PmemError, RecordError
+from pmem.errors import MissingExtra, PmemError, RecordError, first_line
 
 DEFAULT = "o200k_base"
 MESSAGE_OVERHEAD = 4
@@ -55,7 +55,7 @@ class _HuggingFace:
             known = ", ".join(BUILT_IN)
             raise PmemError(
                 f"no tokenizer '{name}': not one of {known}, and not a Hugging Face tokenizer that can be loaded"
-                f" ({str(fault).splitlines()[0]})"
+                f" ({first_line(fault)})"
             ) from None
 
     def encode(self, text: str) -> list[int]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from pmem.train.verl.presets import preset
@@ -158,4 +159,8 @@ class TestVerl:
         env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1"}
         ran = ended(start(*sbatch, *run, folder=tmp_path, env=env | preset("cpu", "grpo").environment), seconds=600)
         assert ran.status == 0, (tmp_path / "log").read_text()
+        told = [
+            orjson.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"type"')
+        ]
+        assert [one["step"] for one in told if "loss" in one["values"]] == [1, 2]
         assert (tmp_path / "trained" / "model.safetensors").exists()

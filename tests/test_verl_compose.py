@@ -117,6 +117,22 @@ def test_values_arrive_as_they_are() -> None:
     assert config.actor_rollout_ref.rollout.engine_kwargs.vllm.seed == 1
 
 
+def test_variables_of_ones_own_go_to_verls_processes() -> None:
+    variables = composed("grpo", "+ray_kwargs.ray_init.runtime_env.env_vars.NCCL_DEBUG=INFO").ray_kwargs.ray_init
+    assert variables.runtime_env.env_vars.NCCL_DEBUG == "INFO"
+    assert variables.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == "/runs/a b/verl.jsonl"
+
+
+def test_gpus_that_share_a_conversation_compute_a_part_of_it_each() -> None:
+    alone, shared = (
+        composed("sft", "trainer.n_gpus_per_node=2", f"engine.ulysses_sequence_parallel_size={share}", longest=40_960)
+        for share in (1, 2)
+    )
+    assert (alone.data.max_token_len_per_gpu, shared.data.max_token_len_per_gpu) == (40_960, 20_480)
+    actor = composed("grpo", chosen="paper-4b-8xh100", longest=38_912).actor_rollout_ref.actor
+    assert (actor.ppo_max_token_len_per_gpu, actor.ulysses_sequence_parallel_size) == (20_480, 2)
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------
 
 

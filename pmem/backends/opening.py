@@ -92,9 +92,7 @@ class Judging(NamedTuple):
 
 def judges_of(judging: Judging) -> "tuple[Model, ...]":
     """The judges, opened."""
-    from pathlib import Path
-
-    from pmem.backends.cache import Cache, default_path
+    from pmem.backends.cache import Cache, path_of
     from pmem.backends.calls import Limits
     from pmem.backends.model import Model
     from pmem.backends.usage import Budget, Tally
@@ -105,7 +103,7 @@ def judges_of(judging: Judging) -> "tuple[Model, ...]":
     def one(name: str) -> "Model":
         backend = backend_of(name, judging.urls, judging._asdict())
         keeps = backend.cacheable and not judging.no_cache
-        cache = Cache(Path(judging.cache) if judging.cache else default_path()) if keeps else None
+        cache = Cache(path_of(judging.cache)) if keeps else None
         price = price_for(name, backend, judging.prices)
         return Model(name, backend, cache=cache, limits=limits, tally=Tally(name, "judge", price), seed=judging.seed)
 

@@ -5,15 +5,14 @@ the process that started them does, however that ends.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 
+from pmem.children import end_with_parent
+
 LOG = "PMEM_VLLM_LOG"
 """Environment variable: path of the file for what vLLM's processes print."""
-
-PR_SET_PDEATHSIG = 1  # from Linux's <sys/prctl.h>
 
 
 def begin() -> None:
@@ -23,8 +22,8 @@ def begin() -> None:
         os.dup2(log, 2)
         os.close(log)
     os.dup2(2, 1)
+    end_with_parent(signal.SIGKILL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(PermissionError):  # a leader of a session is out of the terminal's reach already
             os.setpgid(0, 0)  # Ctrl-C is for the parent, which ends its children
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pmem.backends import vllm_child
-from pmem.errors import BackendError, PmemError
+from pmem.errors import BackendError, PmemError, first_line
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ class Engine:
                 return found[1].strip()
         if callable(errors := getattr(fault, "errors", None)):  # pydantic's: its first line says nothing
             return str(errors()[0]["msg"])
-        return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+        return first_line(fault)
 
 
 class Refused(Exception):

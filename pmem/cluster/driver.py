@@ -14,7 +14,7 @@ from typing import Any
 from pmem.backends.model import Model
 from pmem.cluster.keeper import Keeper, Refused
 from pmem.cluster.worker import COLUMN, Job, Parcel, Results, Worker
-from pmem.errors import PmemError
+from pmem.errors import PmemError, first_line
 from pmem.stream.made import Outcome, bytes_of
 from pmem.stream.progress import counted
 from pmem.stream.run import Run
@@ -233,10 +233,12 @@ def _connect(address: str, cpus: int) -> None:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
             ray.init(address=address, **quiet)
             return
-        except OSError as fault:  # or ConnectionError
-            if address != "auto":
+        except OSError as fault:  # or ConnectionError, with its reason behind it
+            where = address if address != "auto" else os.environ.get("RAY_ADDRESS")
+            if where:
                 hint = "where it asks for a token, set RAY_AUTH_MODE=token"
-                raise PmemError(f"--ray: no Ray cluster answers at {address}: {fault} ({hint})") from None
+                why = first_line(fault.__cause__ or fault)
+                raise PmemError(f"--ray: no Ray cluster answers at {where}: {why} ({hint})") from None
     ray.init(address="local", num_cpus=cpus, object_store_memory=STORE, **quiet)
 
 

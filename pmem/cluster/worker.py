@@ -5,13 +5,12 @@ import importlib
 import os
 import pickle
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 import pmem
-from pmem.backends.cache import default_path
+from pmem.backends.cache import path_of
 from pmem.backends.model import Model
 from pmem.cluster.keeper import KeptBudget, KeptCache
 from pmem.errors import PmemError
@@ -58,7 +57,7 @@ class Job(NamedTuple):
         """The command that is being called, for each of so many workers."""
         given = ctx.params
         shared = {name: given[name] / workers for name in OVER_ALL if given[name]}
-        cache = None if given["no_cache"] else str(Path(given["cache"] or default_path()).resolve())
+        cache = None if given["no_cache"] else str(path_of(given["cache"]).resolve())
         return cls(
             ctx.command.callback.__module__,
             str(ctx.info_name),

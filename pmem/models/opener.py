@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 _RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
+OF_FILES = ("local", "vllm", "recorded")
+"""Kinds of models whose names may be paths."""
 OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
 """Settings that don't go for judges."""
+
+
+def _anywhere(name: str) -> str:
+    """A model's name that means the same in any folder."""
+    kind, _, where = name.partition(":")
+    return f"{kind}:{Path(where).resolve()}" if kind in OF_FILES and Path(where).exists() else name
 
 
 class Opener:
@@ -41,7 +49,7 @@ class Opener:
 
     def model(self, name: str, role: str, urls: tuple[str, ...]) -> "Model":
         """The named model, which lives as long as the run and is reported at its end."""
-        from pmem.backends.cache import Cache, default_path
+        from pmem.backends.cache import Cache, path_of
         from pmem.backends.calls import Limits
         from pmem.backends.model import Model
         from pmem.backends.usage import Tally
@@ -52,8 +60,7 @@ class Opener:
         if role == "model" and given["thinking"] is not None and unswitched:
             raise click.UsageError(f"--thinking and --no-thinking are not for {name}, which has no such switch")
         cached = backend.cacheable and not given["no_cache"]
-        file = Path(given["cache"]) if given["cache"] else default_path()
-        cache = None
+        file, cache = path_of(given["cache"]), None
         if cached and (file.exists() or not given["plan"]):
             cache = self._pipe.shared_cache() if self._pipe.shared_cache else Cache(file)
         limits = Limits(given["jobs"], given["retries"] + 1, given["rpm"], given["tpm"], self._budget)
@@ -93,9 +100,14 @@ class Opener:
         return backend, PlannedCalls(plan, backend)
 
     def judging(self, names: Iterable[str], urls: tuple[str, ...]) -> Judging:
-        """What opens the judges again in another process."""
-        named = {"judges": tuple(dict.fromkeys(names)), "urls": urls, "seed": self._seed}
-        return Judging.of({**self._settings, "most": self._settings["max_cost"], **named})
+        """What opens the judges again in another process, wherever that runs."""
+        from pmem.backends.cache import path_of
+
+        given = self._settings
+        named = {"judges": tuple(map(_anywhere, dict.fromkeys(names))), "urls": urls, "seed": self._seed}
+        cache = None if given["no_cache"] else str(path_of(given["cache"]).resolve())
+        prices = given["prices"] and str(Path(given["prices"]).resolve())
+        return Judging.of({**given, "cache": cache, "prices": prices, "most": given["max_cost"], **named})
 
     def refuse_for_training(self) -> None:
         """Usage error for ways of asking that training can't wait for."""

@@ -58,11 +58,11 @@ def _database(
     """The cache's file, open. new: make it if it isn't there."""
     import sqlite3
 
-    from pmem.backends.cache import default_path
+    from pmem.backends.cache import path_of
     from pmem.backends.cache_file import connect
     from pmem.backends.cache_mend import is_corrupt
 
-    path = Path(cache) if cache else default_path()
+    path = path_of(cache)
     if not new and not path.exists():
         raise InputError(f"no response cache at {path}")
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import torch
 
-from pmem.errors import OutputError, PmemError
+from pmem.errors import OutputError, PmemError, first_line
 from pmem.stream.folder import held
 from pmem.train.policy import Policy
 
@@ -25,10 +25,11 @@ RUN = "run.json"
 
 
 class Checkpoints:
-    """Those of one run. settings: what determines the run's outcome; a run goes on only from checkpoints of the same.
+    """Those of one run.
 
-    Errors: OutputError where FOLDER holds something already, or FOLDER.part a run with other settings, or one that is
-    still going on.
+    lock: a handle of FOLDER.part by which other runs are kept out. settings: what determines the run's outcome; a run
+    goes on only from checkpoints of the same. Errors: OutputError where FOLDER holds something already, or FOLDER.part
+    a run with other settings, or one that is still going on.
     """
 
     def __init__(self, folder: str, settings: dict[str, Any]) -> None:
@@ -39,13 +40,13 @@ class Checkpoints:
             raise OutputError(f"{folder}: is there already; name another folder, or move it away")
         try:
             self.part.mkdir(parents=True, exist_ok=True)
-            self._held = held(self.part)
+            self.lock = held(self.part)
         except OSError as fault:
             raise OutputError(f"{folder}.part: can't be written: {fault.strerror}") from None
         try:
             self._begin(orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         except BaseException:
-            os.close(self._held)
+            os.close(self.lock)
             raise
 
     def _begin(self, told: bytes) -> None:
@@ -66,7 +67,7 @@ class Checkpoints:
 
     async def close(self) -> None:
         """Let another run go on from here."""
-        os.close(self._held)
+        os.close(self.lock)
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
@@ -175,4 +176,4 @@ def _set_random(state: dict[str, Any]) -> None:
 def _said(fault: BaseException) -> str:
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+    return first_line(fault)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pmem.backends.vllm import arguments
 from pmem.backends.vllm_engine import Engine, Refused, generated
-from pmem.errors import BackendError, PmemError
+from pmem.errors import BackendError, PmemError, first_line
 from pmem.train.policy import Policy
 from pmem.train.rollout import Prompt, Reply, Sampler, reply_of
 
@@ -63,7 +63,7 @@ class PolicyEngine:
             try:
                 self.policy.model.save_pretrained(folder)
             except Exception as fault:  # a full disk comes as OSError, SafetensorError or RuntimeError
-                why = f"weights for vLLM can't be written (TMPDIR says where): {_first_line(fault)}"
+                why = f"weights for vLLM can't be written (TMPDIR says where): {first_line(fault)}"
                 raise PmemError(f"{folder}: {why}") from None
             await self._engine.run(lambda llm: self._reload(llm, folder))
         self._changes = changes
@@ -76,7 +76,7 @@ class PolicyEngine:
         except EngineDeadError:
             raise
         except Exception as fault:
-            why = f"doesn't take the policy's weights: {_first_line(fault)}"
+            why = f"doesn't take the policy's weights: {first_line(fault)}"
             raise BackendError(f"vllm model '{self._name}' {why}") from fault
         if not await llm.reset_prefix_cache():
             raise BackendError(f"vllm model '{self._name}' keeps what it has computed with other weights")
@@ -131,7 +131,3 @@ class VLLMSampler(Sampler):
         )
         (made,) = (await self._engine.generated(llm, prompt, sampling)).outputs
         return reply_of(self._policy, prompt, list(made.token_ids), ended=made.finish_reason == "stop")
-
-
-def _first_line(fault: Exception) -> str:
-    return str(fault).strip().partition("\n")[0]

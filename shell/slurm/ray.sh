@@ -15,7 +15,10 @@ fi
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 step() { srun --overlap --kill-on-bad-exit=1 --ntasks-per-node=1 "$@"; }
-ip=$(step --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+# the address of its name, unless /etc/hosts gives it one that only the node itself can reach
+ip=$(step --nodes=1 --ntasks=1 --nodelist="$head" sh -c \
+  'ip=$(hostname --ip-address); case $ip in 127.*) others=$(hostname --all-ip-addresses); ip=${others:-$ip} ;; esac; echo "$ip"' |
+  awk '{print $1}')
 RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_ADDRESS="$ip:$((20000 + SLURM_JOB_ID % 20000))"
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT

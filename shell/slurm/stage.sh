@@ -14,10 +14,14 @@
 set -euo pipefail
 shopt -s nullglob
 
+made() { # NAME of a shard: pmem renames each .part when all is in it, so one that is left was between two renames
+  [ -e "$1.jsonl" ] && ! compgen -G "$1.*.part" > /dev/null
+}
+
 join() { # OUTPUT SHARDS: for each kind of file that shards have, all of them in order
   local output=$1 shards=$2 shard kind
   for shard in $(seq -f %05.0f "$shards"); do
-    [ -e "$output.shards/$shard.jsonl" ] || { echo "$output.shards/$shard.jsonl is missing" >&2; return 1; }
+    made "$output.shards/$shard" || { echo "$output.shards/$shard.jsonl is missing" >&2; return 1; }
   done
   for kind in "$output.shards"/00001*.jsonl; do
     kind=${kind#"$output.shards"/00001} # .jsonl, .rejects.jsonl
@@ -69,7 +73,7 @@ if [ "$(cat "$output.shards/command" 2>/dev/null || echo "$command")" != "$comma
 fi
 echo "$command" > "$output.shards/command"
 missing=$(for number in $(seq "$shards"); do
-  [ -e "$output.shards/$(printf %05d "$number").jsonl" ] || echo "$number"
+  made "$output.shards/$(printf %05d "$number")" || echo "$number"
 done | paste -sd,)
 if [ -z "$missing" ]; then
   join "$output" "$shards"

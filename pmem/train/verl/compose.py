@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pmem.errors import MissingExtra, UsageError
+from pmem.errors import MissingExtra, UsageError, first_line
 from pmem.train.verl.overrides import (
     Given,
-    first_line,
     line,
     of_preset,
     parsed,
@@ -21,6 +20,7 @@ from pmem.train.verl.overrides import (
 )
 from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
 
+SHARE = re.compile(r"(actor_rollout_ref\.actor|engine)\.ulysses_sequence_parallel_size")
 INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
 
 
@@ -45,8 +45,8 @@ def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environm
     """
     require_extra()
     os.environ.update(environment)
-    ours = settings_of(task)
     theirs = [*map(of_preset, keys.items()), *map(parsed, given)]
+    ours = settings_of(task, _share(theirs))
     for one in theirs:
         refuse_contradiction(one, ours)
     replaced = {one.key for one in theirs}
@@ -60,6 +60,12 @@ def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environm
     with _quietly():
         _check(found, task)
     return found
+
+
+def _share(theirs: Sequence[Given]) -> int:
+    """GPUs that hold a conversation together, by what is set."""
+    found = [one.value for one in theirs if SHARE.fullmatch(one.key)]
+    return found[-1] if found and isinstance(found[-1], int) and found[-1] > 0 else 1
 
 
 def require_extra() -> None:
@@ -140,24 +146,17 @@ def _check_rl(config: Any) -> None:
     )
     omega_conf_to_dataclass(rollout)
     omega_conf_to_dataclass(config.algorithm)
-    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, actor.ulysses_sequence_parallel_size
-    _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
+    gpus, ranks = _ranks(config, actor)
     split = rollout.tensor_model_parallel_size
     _refuse(gpus % split, f"{gpus} GPUs make no groups of {split} (rollout.tensor_model_parallel_size)")
     rows = actor.ppo_mini_batch_size * rollout.n
-    ranks = gpus // share
     _refuse(
         rows % ranks,
         f"--batch-size, --mini-batches and --group make updates of {rows} conversations, which {ranks} ranks can't"
         " share equally (ppo_mini_batch_size x rollout.n)",
     )
     room = data.max_prompt_length + data.max_response_length
-    most = actor.ppo_max_token_len_per_gpu * share
-    _refuse(
-        most < room,
-        f"--tokens-at-once is too small: {most:,} tokens at once (ppo_max_token_len_per_gpu x"
-        f" ulysses_sequence_parallel_size) hold no conversation of {room:,} (max_prompt_length + max_response_length)",
-    )
+    _check_room(actor, "ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu, room)
     length = rollout.max_model_len
     _refuse(
         bool(length and length < room),
@@ -171,20 +170,30 @@ def _check_sft(config: Any) -> None:
     engine = omega_conf_to_dataclass(config.engine)
     omega_conf_to_dataclass(config.optim)
     omega_conf_to_dataclass(config.checkpoint)
-    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, engine.ulysses_sequence_parallel_size
-    _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
-    batch, ranks = config.data.train_batch_size, gpus // share
+    batch, (_, ranks) = config.data.train_batch_size, _ranks(config, engine)
     _refuse(batch % ranks, f"--batch-size {batch} can't be shared equally by {ranks} ranks (data.train_batch_size)")
-    most = config.data.max_token_len_per_gpu * share
-    _refuse(
-        most < config.data.max_length,
-        f"--tokens-at-once is too small: {most:,} tokens at once (data.max_token_len_per_gpu x"
-        f" ulysses_sequence_parallel_size) hold no conversation of {config.data.max_length:,} (data.max_length)",
-    )
+    _check_room(engine, "data.max_token_len_per_gpu", config.data.max_token_len_per_gpu, config.data.max_length)
     _refuse(
         config.trainer.nnodes != 1,
         "trainer.nnodes: pmem starts sft on one node; for more, run torchrun on each with the file that --dry-run"
         " prints",
+    )
+
+
+def _ranks(config: Any, engine: Any) -> tuple[int, int]:
+    """GPUs, and how many parts a batch is divided into among them."""
+    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, engine.ulysses_sequence_parallel_size
+    _refuse(gpus % share, f"{gpus} GPUs can't share sequences among {share} each (ulysses_sequence_parallel_size)")
+    return gpus, gpus // share
+
+
+def _check_room(engine: Any, key: str, tokens: int, longest: int) -> None:
+    """A conversation of the longest has to be computable at once, by the GPUs that share it."""
+    most = tokens * engine.ulysses_sequence_parallel_size
+    _refuse(
+        most < longest,
+        f"--tokens-at-once is too small: {most:,} tokens at once ({key} x ulysses_sequence_parallel_size) hold no"
+        f" conversation of {longest:,}",
     )
 
 

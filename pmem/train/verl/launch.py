@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,8 +13,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from pmem.children import end_with_parent
 from pmem.errors import OutputError, PmemError
 from pmem.train.verl.compose import Composed
+from pmem.train.verl.overrides import line as setting
+from pmem.train.verl.settings import places
 
 NAMES = {
     "critic/score/mean": "reward/mean",
@@ -35,14 +40,18 @@ LOOK = 0.5
 """Seconds between two looks at what has come."""
 PATIENCE = 30.0
 """Seconds for verl to end by itself, once it has been told to."""
+STEP = "global_step_"
+"""What the names of verl's checkpoints begin with."""
 SHOWN = 5
 """Lines of its log in a message."""
 
 
 class Run(NamedTuple):
-    """A run's folder. write: takes a metric record's line; show: is told (step, values), for a progress bar."""
+    """A run's folder. lock: a handle that keeps other runs out of it, verl's processes included; write: takes a metric
+    record's line; show: is told (step, values), for a progress bar."""
 
     folder: Path
+    lock: int
     stage: str
     steps: int
     write: Callable[[bytes], None]
@@ -61,7 +70,7 @@ async def launch(run: Run, found: Composed, environment: Mapping[str, str]) -> P
         await _running(run, found, environment, done)
     if latest(folder) < run.steps:
         raise PmemError(f"verl ended after step {latest(folder)} of {run.steps}; see {folder / 'log.txt'}")
-    model = folder / "checkpoints" / f"global_step_{run.steps}" / ("." if run.stage == "sft" else "actor")
+    model = folder / "checkpoints" / f"{STEP}{run.steps}" / ("." if run.stage == "sft" else "actor")
     left = (model / "huggingface").resolve()
     if not any(left.glob("*.safetensors")):
         raise PmemError(f"verl left no Hugging Face model in {left} (is checkpoint.save_contents changed?)")
@@ -69,11 +78,22 @@ async def launch(run: Run, found: Composed, environment: Mapping[str, str]) -> P
 
 
 def latest(folder: Path) -> int:
-    """The step of the last whole checkpoint; 0 without one."""
+    """The step of the last whole checkpoint; 0 without one. PmemError: the file that tells it holds something else."""
+    tracker = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
     try:
-        return int((folder / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    except (OSError, ValueError):
+        text = tracker.read_text() or _newest(tracker)
+        return int(text)
+    except FileNotFoundError:
         return 0
+    except (OSError, ValueError) as fault:
+        raise PmemError(f"{tracker}: {fault}; write the number of the last checkpoint beside it into it") from None
+
+
+def _newest(tracker: Path) -> str:
+    """For a run that was killed when verl had opened the file, which it does once a checkpoint is whole."""
+    newest = max((int(one.name.removeprefix(STEP)) for one in tracker.parent.glob(f"{STEP}*")), default=0)
+    tracker.write_text(str(newest))
+    return str(newest)
 
 
 def _said_before(run: Run, done: int) -> None:
@@ -92,15 +112,19 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
     alarm, measured, log = folder / "alarm.txt", folder / "verl.jsonl", folder / "log.txt"
     alarm.unlink(missing_ok=True)
     measured.write_bytes(b"")
+    for old in (folder / "checkpoints").glob(f"{STEP}*"):
+        if old.name != f"{STEP}{done}":  # verl removes those of its own process only
+            shutil.rmtree(old)
     try:
         (folder / "verl.yaml").write_text(found.text(), encoding="utf-8")
     except OSError as fault:
         raise OutputError(f"{folder}: can't be written: {fault.strerror}") from None
-    variables = {**os.environ, **environment, "VERL_FILE_LOGGER_PATH": str(measured), "HYDRA_FULL_ERROR": "1"}
+    variables = {**os.environ, **environment, **places(str(folder)), "HYDRA_FULL_ERROR": "1"}
     with log.open("ab") as to:
         process = await asyncio.create_subprocess_exec(
             *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to, env=variables,
-            start_new_session=True,
+            start_new_session=True, pass_fds=[run.lock],
+            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
         )  # fmt: skip
     try:
         async for step, values in _lines(measured, process, alarm):
@@ -123,7 +147,7 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
 def command(run: Run, found: Composed) -> list[str]:
     """What is started: verl's trainer with the configuration in the run's folder, nothing else."""
     folder = str(run.folder.resolve())
-    hydra = [f"--config-path={folder}", "--config-name=verl", f"hydra.run.dir='{folder}/hydra'"]
+    hydra = [f"--config-path={folder}", "--config-name=verl", setting("hydra.run.dir", f"{folder}/hydra", new=False)]
     hydra += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
     if run.stage != "sft":
         return [sys.executable, "-m", "verl.trainer.main_ppo", *hydra]

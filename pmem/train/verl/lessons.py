@@ -27,6 +27,8 @@ class Lessons(Dataset):  # type: ignore[misc]
         tables = [pyarrow.parquet.read_table(file, columns=[config.messages_key]) for file in files]
         column = pyarrow.concat_tables(tables).column(0)
         self._rows = column[:max_samples] if max_samples > 0 else column
+        taught = parquet_files == config.get("train_files")
+        self._order = in_order(len(self._rows)) if taught else list(range(len(self._rows)))
         self._tokenizer, self._longest = tokenizer, int(config.max_length)
         self._thinking = config.apply_chat_template_kwargs.get("enable_thinking")
 
@@ -34,13 +36,23 @@ class Lessons(Dataset):  # type: ignore[misc]
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        prompt, reply = ids_of(self._rows[int(number)].as_py(), self._tokenizer, self._thinking)
+        row = self._order[int(number)]
+        prompt, reply = ids_of(self._rows[row].as_py(), self._tokenizer, self._thinking)
         size = len(prompt) + len(reply)
         if size > self._longest:
-            raise ValueError(f"row {number} has {size:,} tokens: more than data.max_length {self._longest:,}")
+            raise ValueError(f"row {row} has {size:,} tokens: more than data.max_length {self._longest:,}")
         learnt = torch.zeros(size, dtype=torch.long)
         learnt[len(prompt) :] = 1
         return {"input_ids": torch.tensor(prompt + reply), "position_ids": torch.arange(size), "loss_mask": learnt}
+
+
+def in_order(count: int) -> list[int]:
+    """The row to give for each number that is asked for, so that rows are learnt in the file's order on any number of
+    ranks: verl's trainer always shuffles, by torch's DistributedSampler with the seed 0, in its only epoch."""
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    rows = torch.empty_like(drawn)
+    rows[drawn] = torch.arange(count)
+    return list(rows.tolist())
 
 
 def ids_of(messages: list[dict[str, str]], tokenizer: Any, thinking: bool | None) -> tuple[list[int], list[int]]:

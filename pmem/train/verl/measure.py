@@ -9,14 +9,14 @@ import orjson
 
 from pmem.backends.base import Message, Request
 from pmem.backends.local import prompt_ids
-from pmem.errors import BackendError
+from pmem.errors import BackendError, first_line
 from pmem.memory.chunks import Chunk, chunked
 from pmem.memory.loop import Form, asked
 from pmem.memory.unread import unread
 from pmem.tokens import count_messages
 
 TRIED = 16
-"""Of the longest by characters, so many are counted; the others only by what a character of these comes to."""
+"""Of the longest by bytes, so many are counted; the others only by what a byte of these comes to."""
 STEP = 64
 """Room is made in steps of so many tokens."""
 SPARE = 1.1
@@ -50,8 +50,7 @@ def counter(model: str, thinking: bool | None, *, guess: bool) -> Count:
     except Exception as fault:  # whatever the hub and broken files raise
         if guess:
             return count_messages
-        why = next(iter(str(fault).splitlines()), "")
-        raise BackendError(f"local model '{model}': its tokenizer can't be read: {why}") from None
+        raise BackendError(f"local model '{model}': its tokenizer can't be read: {first_line(fault)}") from None
 
     def count(messages: list[Message]) -> int:
         if messages[-1]["role"] != "assistant":
@@ -69,45 +68,45 @@ def of_lessons(path: Path, count: Count) -> Load:
     rows = 0
     for messages in _column(path, "messages"):
         rows += 1
-        whole.look(messages, _characters(messages))
-        targets += len(messages[-1]["content"])
-        prompts += _characters(messages[:-1])
+        whole.look(messages, _size(messages))
+        targets += _size(messages[-1:])
+        prompts += _size(messages[:-1])
     longest, each = whole.counted(count)
     return Load(1, each * prompts / rows, each * targets / rows, longest)
 
 
 def of_prompts(path: Path, count: Count, reply: int) -> Load:
     """Of RL rows whose prompts are sent as they stand. reply: most tokens of one."""
-    whole, characters, rows = _Longest(), 0, 0
+    whole, size, rows = _Longest(), 0, 0
     for messages in _column(path, "prompt"):
         rows += 1
-        characters += _characters(messages)
-        whole.look(messages, _characters(messages))
+        size += _size(messages)
+        whole.look(messages, _size(messages))
     longest, each = whole.counted(count)
-    return Load(1, each * characters / rows, reply, longest)
+    return Load(1, each * size / rows, reply, longest)
 
 
 def of_memories(path: Path, count: Count, form: Form, chunk_tokens: int, update: int, answer: int) -> Load:
     """Of RL rows whose histories are read chunk by chunk. update, answer: most tokens of a reply."""
-    known: dict[str, tuple[int, int]] = {}  # a history's chunks, and the characters that are sent of it
+    known: dict[str, tuple[int, int]] = {}  # a history's chunks, and the bytes that are sent of it
     whole = _Longest()
-    chunks = characters = rows = 0
+    chunks = size = rows = 0
     for prompt, extra in zip(_column(path, "prompt"), _column(path, "extra_info"), strict=True):
         rows += 1
-        whole.look(prompt, _characters(prompt))
+        whole.look(prompt, _size(prompt))
         history = orjson.loads(extra["history"])
         if history["id"] not in known:
             made = list(chunked(unread(history, []).messages, chunk_tokens, form.count))
             sent = [_sent(one, form) for one in made]
-            known[history["id"]] = len(made), sum(map(_characters, sent))
+            known[history["id"]] = len(made), sum(map(_size, sent))
             for one in sent:
-                whole.look(one, _characters(one))
+                whole.look(one, _size(one))
         chunks += known[history["id"]][0]
-        characters += known[history["id"]][1]
+        size += known[history["id"]][1]
     longest, each = whole.counted(count)
     most = max(number for number, _ in known.values())
     memory = round(SPARE * form.most)
-    prompts = each * characters / rows + memory * chunks / rows + count([{"role": "user", "content": ""}])
+    prompts = each * size / rows + memory * chunks / rows + count([{"role": "user", "content": ""}])
     replies = update * chunks / rows + answer
     return Load(chunks / rows + 1, prompts, replies, longest + memory, most)
 
@@ -117,21 +116,21 @@ def _sent(chunk: Chunk, form: Form) -> list[Message]:
 
 
 class _Longest:
-    """The longest by characters of what is looked at."""
+    """The longest, by bytes, of what is looked at."""
 
     def __init__(self) -> None:
         self._kept: list[tuple[int, int, list[Message]]] = []
         self._seen = 0
 
-    def look(self, messages: list[Message], characters: int) -> None:
+    def look(self, messages: list[Message], size: int) -> None:
         self._seen += 1
         add = heapq.heappushpop if len(self._kept) == TRIED else heapq.heappush
-        add(self._kept, (characters, self._seen, messages))
+        add(self._kept, (size, self._seen, messages))
 
     def counted(self, count: Count) -> tuple[int, float]:
-        """Tokens of the longest, and for each character of all that are counted."""
+        """Tokens of the longest, and for each byte of all that are counted."""
         found = [count(messages) for _, _, messages in self._kept]
-        return max(found), sum(found) / max(1, sum(characters for characters, _, _ in self._kept))
+        return max(found), sum(found) / max(1, sum(size for size, _, _ in self._kept))
 
 
 def _column(path: Path, name: str) -> Iterator[Any]:
@@ -141,8 +140,9 @@ def _column(path: Path, name: str) -> Iterator[Any]:
         yield from batch.column(0).to_pylist()
 
 
-def _characters(messages: list[Message]) -> int:
-    return sum(len(one["content"]) for one in messages)
+def _size(messages: list[Message]) -> int:
+    """Bytes: tokens are nearer to these than to characters, where scripts differ."""
+    return sum(len(one["content"].encode()) for one in messages)
 
 
 def rounded(tokens: int) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pmem.errors import UsageError
+from pmem.errors import UsageError, first_line
 from pmem.train.verl.settings import ALWAYS, Setting
 
 
@@ -98,8 +98,3 @@ def refuse_other_kind(one: Given, own: Any) -> None:
         fits = isinstance(one.value, int | float) and not isinstance(one.value, bool)
     if kind and not fits:
         raise UsageError(f"{one.said}: verl's {one.key} is {kinds[kind]} (by default {now!r})")
-
-
-def first_line(fault: BaseException) -> str:
-    """What a fault says first."""
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)

@@ -5,7 +5,6 @@ counts as 0 or 1. And what goes wrong in a rollout ends the run with its message
 group out, and go on.
 """
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ class _Worker(_Theirs):  # type: ignore[misc]
     async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super()._run_agent_loop(*args, **kwargs)
-        except asyncio.CancelledError:
-            raise
         except Exception as fault:
             report(Path(self.config.pmem.alarm), fault)
             raise

@@ -55,9 +55,24 @@ class Task(NamedTuple):
     memories: Memories | None = None
 
 
-def settings_of(task: Task) -> dict[str, Setting]:
-    """verl's keys for a run, of `sft_trainer_engine` (sft) or `ppo_trainer`."""
-    return _sft(task) if task.stage == "sft" else _rl(task)
+def settings_of(task: Task, share: int = 1) -> dict[str, Setting]:
+    """verl's keys for a run, of `sft_trainer_engine` (sft) or `ppo_trainer`. share: GPUs that hold a conversation
+    together (Ulysses)."""
+    return _sft(task, share) if task.stage == "sft" else _rl(task, share)
+
+
+def places(folder: str) -> dict[str, str]:
+    """Variables by which verl's processes, wherever they run, write into the run's folder and nowhere else."""
+    return {
+        "VERL_FILE_LOGGER_PATH": f"{folder}/verl.jsonl",
+        "TENSORBOARD_DIR": f"{folder}/tensorboard",
+        "HF_DATASETS_CACHE": f"{folder}/datasets",
+    }
+
+
+def _at_once(task: Task, tokens: int, share: int) -> int:
+    """Tokens that a GPU computes at once: as many as are asked for, or its part of the longest conversation."""
+    return max(int(task.given["tokens_at_once"]), -(-tokens // share))
 
 
 def _trainer(task: Task) -> dict[str, Setting]:
@@ -99,14 +114,11 @@ def _thinking(task: Task) -> dict[str, Any]:
     return {} if task.thinking is None else {"enable_thinking": task.thinking}
 
 
-def _sft(task: Task) -> dict[str, Setting]:
+def _sft(task: Task, share: int) -> dict[str, Setting]:
     given = task.given
-    at_once = max(given["tokens_at_once"], task.longest)
     return {
         "model.path": Setting(task.model, "--model"),
         "model.enable_gradient_checkpointing": Setting(given["checkpointing"], "--checkpointing"),
-        "model.lora_rank": Setting(given["lora"], "--lora"),
-        "model.lora_alpha": Setting(2 * given["lora"] or 16, "--lora"),
         "engine.strategy": Setting("fsdp2"),
         "engine.seed": Setting(task.seed, "--seed"),
         **_optimiser(task),
@@ -115,7 +127,7 @@ def _sft(task: Task) -> dict[str, Setting]:
         "data.train_batch_size": Setting(given["batch_size"], "--batch-size"),
         "data.use_dynamic_bsz": Setting(True),
         "data.micro_batch_size_per_gpu": Setting(1),
-        "data.max_token_len_per_gpu": Setting(at_once, "--tokens-at-once"),
+        "data.max_token_len_per_gpu": Setting(_at_once(task, task.longest, share), "--tokens-at-once"),
         "data.max_length": Setting(task.longest),
         "data.truncation": Setting("error", ALWAYS),
         "data.pad_mode": Setting("no_padding", ALWAYS),
@@ -131,8 +143,8 @@ def _sft(task: Task) -> dict[str, Setting]:
     }
 
 
-def _rl(task: Task) -> dict[str, Setting]:
-    return {**_data(task), **_actor(task), **_rollout(task), **_reward(task), **_trainer(task), **_pace(task)}
+def _rl(task: Task, share: int) -> dict[str, Setting]:
+    return {**_data(task), **_actor(task, share), **_rollout(task), **_reward(task), **_trainer(task), **_pace(task)}
 
 
 def _data(task: Task) -> dict[str, Setting]:
@@ -157,9 +169,9 @@ def _reply(task: Task) -> int:
     return max(task.limit, task.memories.update_limit if task.memories else 0)
 
 
-def _actor(task: Task) -> dict[str, Setting]:
+def _actor(task: Task, share: int) -> dict[str, Setting]:
     given, conversations = task.given, (task.memories.updates if task.memories else 0) + 1
-    at_once = max(given["tokens_at_once"], task.longest + _reply(task))
+    at_once = _at_once(task, task.longest + _reply(task), share)
     ours = {
         "algorithm.adv_estimator": Setting("grpo"),
         "algorithm.norm_adv_by_std_in_grpo": Setting(True),
@@ -192,8 +204,6 @@ def _actor(task: Task) -> dict[str, Setting]:
     model = {
         "path": Setting(task.model, "--model"),
         "enable_gradient_checkpointing": Setting(given["checkpointing"], "--checkpointing"),
-        "lora_rank": Setting(given["lora"], "--lora"),
-        "lora_alpha": Setting(2 * given["lora"] or 16, "--lora"),
     }
     return ours | _under("actor_rollout_ref.actor", actor) | _under("actor_rollout_ref.model", model)
 
@@ -241,9 +251,10 @@ def _reward(task: Task) -> dict[str, Setting]:
 def _pace(task: Task) -> dict[str, Setting]:
     return {
         # a ray cluster that is there has an environment of its own
-        "ray_kwargs.ray_init.runtime_env.env_vars": Setting(
-            {"VERL_FILE_LOGGER_PATH": f"{task.folder}/verl.jsonl"}, ALWAYS, new=True
-        ),
+        **{
+            f"ray_kwargs.ray_init.runtime_env.env_vars.{name}": Setting(value, ALWAYS, new=True)
+            for name, value in places(task.folder).items()
+        },
         "trainer.use_v1": Setting(True, ALWAYS),
         "trainer.v1.trainer_mode": Setting("sync"),
         "trainer.max_actor_ckpt_to_keep": Setting(2),
