@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from pmem.train.verl.presets import preset
 from tests import likes, slurm
-from tests.command import Ran, asking, ended, environment, lines, people, pmem, sample, start, wait_for
+from tests.command import PMEM, Ran, asking, ended, environment, lines, people, pmem, sample, start, wait_for
 from tests.stub import Stub
 
 ROOT = Path(__file__).parent.parent
@@ -146,21 +147,39 @@ class TestVerl:
     pytestmark = with_verl
 
     def test_trains_on_all_nodes_of_a_job(self, tmp_path: Path, conf: str) -> None:
-        """One rank on each node."""
+        """One rank on each of two nodes: SFT, and GRPO from what it leaves. SFT's losses are those of one node."""
         likes.task(tmp_path, people=8, held=2)
-        (tmp_path / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
-        (tmp_path / "pmem").chmod(0o755)
-        made = "grpo train.jsonl --histories histories.jsonl --prompts prompts -m local:model -o trained"
-        size = "--steps 2 --batch-size 4 --group 4 --max-tokens 4 --reply-form line --mix mcq=1 --preset cpu"
+        sft = "sft train.jsonl -m local:model --steps 3 --batch-size 4 --learning-rate 1e-3"
+        alone = ended(start(*PMEM, *_trained(sft, "alone"), folder=tmp_path), seconds=600)
+        started = _on_two_nodes(tmp_path, conf, _trained(f"{sft} --set=trainer.nnodes=2", "started"))
+        assert steps(started) == [1, 2, 3]
+        for one, other in zip(alone.records, started, strict=True):
+            for name in ("loss", "gradient_norm"):
+                assert one["values"][name] == pytest.approx(other["values"][name], rel=1e-4)
         ray = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
         keys = ["trainer.nnodes=2", "ray_kwargs.ray_init.address=auto", *ray]
-        run = ["./pmem", *made.split(), *size.split(), *(f"--set={key}" for key in keys)]
-        sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh"]
-        env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1"}
-        ran = ended(start(*sbatch, *run, folder=tmp_path, env=env | preset("cpu", "grpo").environment), seconds=600)
-        assert ran.status == 0, (tmp_path / "log").read_text()
-        told = [
-            orjson.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"type"')
-        ]
-        assert [one["step"] for one in told if "loss" in one["values"]] == [1, 2]
-        assert (tmp_path / "trained" / "model.safetensors").exists()
+        grpo = "grpo train.jsonl -m local:started --steps 2 --batch-size 4 --group 4 --max-tokens 4"
+        told = _on_two_nodes(tmp_path, conf, [*_trained(grpo, "rewarded"), *(f"--set={key}" for key in keys)])
+        assert steps(told) == [1, 2]
+        assert (tmp_path / "rewarded" / "model.safetensors").exists()
+
+
+def _trained(made: str, folder: str) -> list[str]:
+    more = f"--histories histories.jsonl --prompts prompts --preset cpu --reply-form line --mix mcq=1 -o {folder}"
+    return [*made.split(), *more.split()]
+
+
+def _on_two_nodes(folder: Path, conf: str, run: list[str]) -> list[dict[str, Any]]:
+    """The metric records of a command in a job of two nodes."""
+    (folder / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
+    (folder / "pmem").chmod(0o755)
+    sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh", "./pmem"]
+    env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1", **preset("cpu", "grpo").environment}
+    ran = ended(start(*sbatch, *run, folder=folder, env=env), seconds=900)
+    said = (folder / "log").read_text()
+    assert ran.status == 0, said
+    return [orjson.loads(line) for line in said.splitlines() if line.startswith('{"type":"metric"')]
+
+
+def steps(told: list[dict[str, Any]]) -> list[int]:
+    return [one["step"] for one in told if "loss" in one["values"]]

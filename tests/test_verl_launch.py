@@ -28,7 +28,7 @@ class Shown(Composed):
         return "x: 1\n"
 
 
-FOUND = Shown(SimpleNamespace(trainer=SimpleNamespace(n_gpus_per_node=2)), {})
+FOUND = Shown(SimpleNamespace(trainer=SimpleNamespace(n_gpus_per_node=2, nnodes=1)), {})
 
 
 @pytest.fixture
@@ -216,4 +216,10 @@ def test_what_is_started(run: launch.Run) -> None:
     sft = launch.command(run._replace(stage="sft"), FOUND)
     assert sft[2:6] == ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     assert f"--config-path={run.folder.resolve()}" in sft
+    nodes = Shown(SimpleNamespace(trainer=SimpleNamespace(n_gpus_per_node=2, nnodes=2)), {})
+    assert launch.command(run._replace(stage="sft"), nodes)[:3] == [
+        sys.executable,
+        "-m",
+        "verl.trainer.sft_trainer_ray",
+    ]
     assert os.path.isabs(run.folder)

@@ -173,11 +173,6 @@ def _check_sft(config: Any) -> None:
     batch, (_, ranks) = config.data.train_batch_size, _ranks(config, engine)
     _refuse(batch % ranks, f"--batch-size {batch} can't be shared equally by {ranks} ranks (data.train_batch_size)")
     _check_room(engine, "data.max_token_len_per_gpu", config.data.max_token_len_per_gpu, config.data.max_length)
-    _refuse(
-        config.trainer.nnodes != 1,
-        "trainer.nnodes: pmem starts sft on one node; for more, run torchrun on each with the file that --dry-run"
-        " prints",
-    )
 
 
 def _ranks(config: Any, engine: Any) -> tuple[int, int]:

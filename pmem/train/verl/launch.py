@@ -119,7 +119,10 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
         (folder / "verl.yaml").write_text(found.text(), encoding="utf-8")
     except OSError as fault:
         raise OutputError(f"{folder}: can't be written: {fault.strerror}") from None
-    variables = {**os.environ, **environment, **places(str(folder)), "HYDRA_FULL_ERROR": "1"}
+    own = {**environment, **places(str(folder))}
+    variables = {**os.environ, **own, "HYDRA_FULL_ERROR": "1"}
+    if _on_ray(run, found):  # verl's trainer has no key for what its workers are to have in their environment
+        variables["RAY_JOB_CONFIG_JSON_ENV_VAR"] = orjson.dumps({"runtime_env": {"env_vars": own}}).decode()
     with log.open("ab") as to:
         process = await asyncio.create_subprocess_exec(
             *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to, env=variables,
@@ -151,9 +154,16 @@ def command(run: Run, found: Composed) -> list[str]:
     hydra += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
     if run.stage != "sft":
         return [sys.executable, "-m", "verl.trainer.main_ppo", *hydra]
+    if _on_ray(run, found):
+        return [sys.executable, "-m", "verl.trainer.sft_trainer_ray", *hydra]
     ranks = found.config.trainer.n_gpus_per_node
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return [*torchrun, "-m", "verl.trainer.sft_trainer", *hydra]
+
+
+def _on_ray(run: Run, found: Composed) -> bool:
+    """Whether SFT's ranks are ray's workers: on several nodes. torchrun starts those of one."""
+    return run.stage == "sft" and found.config.trainer.nnodes > 1
 
 
 async def _lines(
