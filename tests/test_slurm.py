@@ -91,6 +91,11 @@ class TestStage:
         assert all((shards / name).stat().st_mtime_ns == before for name, before in made.items())
         third = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
         assert (third.status, third.out) == (0, b"all shards are made: joined\n")
+        (tmp_path / "out.jsonl").unlink()
+        (shards / "00002.rejects.jsonl").rename(shards / "00002.rejects.jsonl.part")  # killed between two renames
+        fourth = submitted("stage.sh", *run, folder=tmp_path, conf=conf)
+        assert fourth.status == 0 and "makes shards 2," in fourth.err
+        assert (tmp_path / "out.jsonl").read_bytes() == whole.out
         other = submitted("stage.sh", "5", *run[1:], folder=tmp_path, conf=conf)
         assert other.status == 1 and "holds 4 shards of: pmem personas people" in other.err
 

@@ -15,17 +15,20 @@ fi
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 step() { srun --overlap --kill-on-bad-exit=1 --ntasks-per-node=1 "$@"; }
-# the address of its name, unless /etc/hosts gives it one that only the node itself can reach
-ip=$(step --nodes=1 --ntasks=1 --nodelist="$head" sh -c \
-  'ip=$(hostname --ip-address); case $ip in 127.*) others=$(hostname --all-ip-addresses); ip=${others:-$ip} ;; esac; echo "$ip"' |
-  awk '{print $1}')
+first() { awk '{print $1}'; }
+on_head() { step --nodes=1 --ntasks=1 --nodelist="$head" "$@"; }
+ip=$(on_head hostname --ip-address | first)
+if [[ $ip = 127.* ]]; then # by /etc/hosts, where others can't reach it
+  others=$(on_head hostname --all-ip-addresses | first)
+  ip=${others:-$ip}
+fi
 RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_ADDRESS="$ip:$((20000 + SLURM_JOB_ID % 20000))"
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 
 resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
-step --nodes=1 --ntasks=1 --nodelist="$head" \
-  env -u RAY_ADDRESS ray start --head --node-ip-address="$ip" --port="${RAY_ADDRESS##*:}" "${resources[@]}" &
+on_head env -u RAY_ADDRESS \
+  ray start --head --node-ip-address="$ip" --port="${RAY_ADDRESS##*:}" "${resources[@]}" &
 if [ ${#nodes[@]} -gt 1 ]; then
   until ray status > /dev/null 2>&1; do
     [ -n "$(jobs -pr)" ] || { echo "Ray doesn't start on $head" >&2; exit 1; }
