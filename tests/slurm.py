@@ -33,19 +33,19 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 SlurmdParameters=config_overrides
 KillWait=2
 ReturnToService=2
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=4
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=4
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs={cpus}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs={cpus}
 PartitionName=all Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Path]:
-    """The path of its slurm.conf, for SLURM_CONF. Its files are in the folder."""
+def running(folder: Path, *, cpus: int = 4) -> Iterator[Path]:
+    """The path of its slurm.conf, for SLURM_CONF. Its files are in the folder. cpus: that each node claims to have."""
     control, first, second = _free_ports(3)
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(folder=folder, host=host, control=control, first=first, second=second))
+    conf.write_text(CONF.format(folder=folder, host=host, control=control, first=first, second=second, cpus=cpus))
     (folder / "state").mkdir()
     (key := folder / "munge.key").write_bytes(os.urandom(128))
     key.chmod(0o600)

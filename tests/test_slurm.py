@@ -44,6 +44,13 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield str(path)
 
 
+@pytest.fixture
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The slurm.conf of one whose nodes have the CPUs that verl claims."""
+    with slurm.running(tmp_path_factory.mktemp("large"), cpus=12) as path:
+        yield str(path)
+
+
 def submitted(script: str, *arguments: str | Path, folder: Path, conf: str, **env: str) -> Ran:
     """A script run until its jobs have ended. As long as there is a file `broken`, the third shard's task fails."""
     given = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), **env}
@@ -151,12 +158,15 @@ class TestRay:
 class TestVerl:
     pytestmark = with_verl
 
-    def test_trains_on_all_nodes_of_a_job(self, tmp_path: Path, conf: str) -> None:
+    def test_trains_on_all_nodes_of_a_job(self, tmp_path: Path, large: str) -> None:
         """One rank on each of two nodes: SFT, and GRPO from what it leaves. SFT's losses are those of one node."""
         likes.task(tmp_path, people=8, held=2)
         sft = "sft train.jsonl -m local:model --steps 3 --batch-size 4 --learning-rate 1e-3"
         alone = ended(start(*PMEM, *_trained(sft, "alone"), folder=tmp_path), seconds=600)
-        started = _on_two_nodes(tmp_path, conf, _trained(f"{sft} --set=trainer.nnodes=2", "started"))
+        many = _trained(f"{sft} --set=trainer.nnodes=2 --set=trainer.n_gpus_per_node=4", "many")
+        said = _on_two_nodes(tmp_path, large, many, status=1)
+        assert "RuntimeError: trainer.nnodes=2 with 4 ranks each takes 4 GPUs and 40 CPUs of every node;" in said
+        started = _metrics(_on_two_nodes(tmp_path, large, _trained(f"{sft} --set=trainer.nnodes=2", "started")))
         assert steps(started) == [1, 2, 3]
         for one, other in zip(alone.records, started, strict=True):
             for name in ("loss", "gradient_norm"):
@@ -164,7 +174,8 @@ class TestVerl:
         ray = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
         keys = ["trainer.nnodes=2", "ray_kwargs.ray_init.address=auto", *ray]
         grpo = "grpo train.jsonl -m local:started --steps 2 --batch-size 4 --group 4 --max-tokens 4"
-        told = _on_two_nodes(tmp_path, conf, [*_trained(grpo, "rewarded"), *(f"--set={key}" for key in keys)])
+        run = [*_trained(grpo, "rewarded"), *(f"--set={key}" for key in keys)]
+        told = _metrics(_on_two_nodes(tmp_path, large, run))
         assert steps(told) == [1, 2]
         assert (tmp_path / "rewarded" / "model.safetensors").exists()
 
@@ -174,15 +185,19 @@ def _trained(made: str, folder: str) -> list[str]:
     return [*made.split(), *more.split()]
 
 
-def _on_two_nodes(folder: Path, conf: str, run: list[str]) -> list[dict[str, Any]]:
-    """The metric records of a command in a job of two nodes."""
+def _on_two_nodes(folder: Path, conf: str, run: list[str], *, status: int = 0) -> str:
+    """What a command in a job of two nodes says."""
     (folder / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
     (folder / "pmem").chmod(0o755)
     sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh", "./pmem"]
     env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1", **preset("cpu", "grpo").environment}
     ran = ended(start(*sbatch, *run, folder=folder, env=env), seconds=900)
     said = (folder / "log").read_text()
-    assert ran.status == 0, said
+    assert ran.status == status, said
+    return said
+
+
+def _metrics(said: str) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in said.splitlines() if line.startswith('{"type":"metric"')]
 
 

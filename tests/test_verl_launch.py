@@ -220,6 +220,6 @@ def test_what_is_started(run: launch.Run) -> None:
     assert launch.command(run._replace(stage="sft"), nodes)[:3] == [
         sys.executable,
         "-m",
-        "verl.trainer.sft_trainer_ray",
+        "pmem.train.verl.sft_on_ray",
     ]
     assert os.path.isabs(run.folder)

@@ -206,6 +206,22 @@ def test_what_is_measured_is_the_longest_and_the_mean(task: Path) -> None:
     assert load.prompt == pytest.approx(sum(sizes) / len(sizes), rel=0.02)
 
 
+def test_there_is_room_for_the_longest_of_what_is_measured_meanwhile(task: Path, tmp_path: Path) -> None:
+    """Or a run would end when it is done, where --eval-set is asked."""
+    histories = records((task / "histories.jsonl").read_bytes())
+    held = {one["id"] for one in records((task / "held-histories.jsonl").read_bytes())}
+    for one in histories:
+        if one["id"] in held:
+            one["messages"][0]["content"] += " and" * 300
+    (tmp_path / "histories.jsonl").write_bytes(lines(histories))
+    made = f"sft {task}/train.jsonl --histories histories.jsonl --prompts {task}/prompts -m local:{task}/model"
+    made += f" --eval-set {task}/held.jsonl --batch-size 2 --preset cpu --dry-run -o x"
+    done = ended(start(*PMEM, *made.split(), *SHORT[:4], folder=tmp_path), seconds=200)
+    assert done.status == 0, done.err
+    config = OmegaConf.create(done.out.decode())
+    assert 300 < config.data.max_length <= config.data.max_token_len_per_gpu
+
+
 # ---- faults ------------------------------------------------------------------------------------------------------
 
 

@@ -14,12 +14,12 @@ if [ $# -lt 1 ] || [ -z "${SLURM_JOB_NODELIST-}" ]; then
 fi
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
-step() { srun --overlap --kill-on-bad-exit=1 --ntasks-per-node=1 "$@"; }
+step=(srun --overlap --kill-on-bad-exit=1 --ntasks-per-node=1)
+on_head=("${step[@]}" --nodes=1 --ntasks=1 --nodelist="$head")
 first() { awk '{print $1}'; }
-on_head() { step --nodes=1 --ntasks=1 --nodelist="$head" "$@"; }
-ip=$(on_head hostname --ip-address | first)
+ip=$("${on_head[@]}" hostname --ip-address | first)
 if [[ $ip = 127.* ]]; then # by /etc/hosts, where others can't reach it
-  others=$(on_head hostname --all-ip-addresses | first)
+  others=$("${on_head[@]}" hostname --all-ip-addresses | first)
   ip=${others:-$ip}
 fi
 RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
@@ -27,14 +27,14 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_ADDRESS="$ip:$((20000 + SLURM_JOB_
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 
 resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
-on_head env -u RAY_ADDRESS \
+"${on_head[@]}" env -u RAY_ADDRESS \
   ray start --head --node-ip-address="$ip" --port="${RAY_ADDRESS##*:}" "${resources[@]}" &
 if [ ${#nodes[@]} -gt 1 ]; then
   until ray status > /dev/null 2>&1; do
     [ -n "$(jobs -pr)" ] || { echo "Ray doesn't start on $head" >&2; exit 1; }
     sleep 1
   done
-  step --nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --exclude="$head" \
+  "${step[@]}" --nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --exclude="$head" \
     env -u RAY_ADDRESS ray start --address="$RAY_ADDRESS" "${resources[@]}" &
 fi
 python3 - "${#nodes[@]}" <<'PYTHON'

@@ -155,7 +155,7 @@ def command(run: Run, found: Composed) -> list[str]:
     if run.stage != "sft":
         return [sys.executable, "-m", "verl.trainer.main_ppo", *hydra]
     if _on_ray(run, found):
-        return [sys.executable, "-m", "verl.trainer.sft_trainer_ray", *hydra]
+        return [sys.executable, "-m", "pmem.train.verl.sft_on_ray", *hydra]
     ranks = found.config.trainer.n_gpus_per_node
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return [*torchrun, "-m", "verl.trainer.sft_trainer", *hydra]
