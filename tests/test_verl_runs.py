@@ -125,7 +125,8 @@ def test_grpo_goes_on_and_leaves_a_model(task: Path, started: Path, judge: str) 
     seen = stopped(task, made, 1, signal.SIGKILL)
     assert [one["step"] for one in seen] == [0, 1]
     wait_for(lambda: free(task / "rewarded.part"), seconds=90)  # verl has ended, too
-    told = done(task, made).records
+    asked_otherwise = ["-j", "3", "--timeout", "50"]  # which is no part of what is learnt
+    told = done(task, [*made, *asked_otherwise]).records
     # verl saves a step before it tells of it: the one it was stopped at may have no record
     assert steps(told, "loss") in ([1, 2, 3], [1, 3])
     assert steps(told, "eval/accuracy") == [0, 3]
