@@ -163,9 +163,9 @@ class TestVerl:
         likes.task(tmp_path, people=8, held=2)
         sft = "sft train.jsonl -m local:model --steps 3 --batch-size 4 --learning-rate 1e-3"
         alone = ended(start(*PMEM, *_trained(sft, "alone"), folder=tmp_path), seconds=600)
-        many = _trained(f"{sft} --set=trainer.nnodes=2 --set=trainer.n_gpus_per_node=4", "many")
+        many = _trained(f"{sft} --set=trainer.nnodes=2 --set=trainer.n_gpus_per_node=2", "many")
         said = _on_two_nodes(tmp_path, large, many, status=1)
-        assert "RuntimeError: trainer.nnodes=2 with 4 ranks each takes 4 GPUs and 40 CPUs of every node;" in said
+        assert "RuntimeError: trainer.nnodes=2 with 2 ranks each takes 2 GPUs and 20 CPUs of every node;" in said
         started = _metrics(_on_two_nodes(tmp_path, large, _trained(f"{sft} --set=trainer.nnodes=2", "started")))
         assert steps(started) == [1, 2, 3]
         for one, other in zip(alone.records, started, strict=True):
