@@ -70,7 +70,7 @@ def as_form(made: Sheet, delimiter: str) -> str:
         "rows": made.rows,
         "shown": made.shown,
     }
-    return standalone(Path(__file__).parent, data, title=html.escape(made.name))
+    return standalone(Path(__file__).parent, data, heading=html.escape(made.name))
 
 
 def harmless(text: str) -> str:
