@@ -202,6 +202,7 @@ def alive(pid: int) -> bool:
         ("save(2)", "verl ended after step 2 of 3"),
         ("save(3); os.remove(folder / 'checkpoints/global_step_3/actor/huggingface/model.safetensors')", "left no Hugging Face model"),
         ("os.kill(os.getpid(), 9)", "status -9"),
+        ("(folder / 'unrewarded.txt').write_text('no server'); sys.exit(1)", "without a reward: no server"),
     ],
 )  # fmt: skip
 def test_an_end_that_is_none(monkeypatch: pytest.MonkeyPatch, run: launch.Run, text: str, said: str) -> None:

@@ -109,6 +109,7 @@ def manager(monkeypatch: pytest.MonkeyPatch, judges: tuple[Model, ...] = (), **m
         "length_penalty": 0.0,
         "format_reward": 0.0,
         "answer_limit": 512,
+        "alarm": "/nowhere/alarm.txt",
     }
     return lambda: reward.Manager(OmegaConf.create({"pmem": {**ours, **more}}), byte_tokenizer())
 
@@ -219,12 +220,12 @@ def test_terms_of_length_and_form(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("validate", [False, True])
 def test_a_rollout_that_judges_could_not_judge_leaves_its_group(
-    monkeypatch: pytest.MonkeyPatch, validate: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validate: bool
 ) -> None:
     def fails(_: Request) -> str:
         raise ModelError("busy")
 
-    found = manager(monkeypatch, (Model("fake:judge", Fake(fails), cache=None),))
+    found = manager(monkeypatch, (Model("fake:judge", Fake(fails), cache=None),), alarm=str(tmp_path / "alarm.txt"))
     made, passed = worker(found), []
 
     async def on(self: Any, output: Any, validate: bool, **row: Any) -> None:
@@ -234,16 +235,19 @@ def test_a_rollout_that_judges_could_not_judge_leaves_its_group(
     for given in (row(question(), "open"), row({**question(), "gold": "A"}, "mcq")):
         asyncio.run(made._agent_loop_postprocess(output("q", "Answer: A"), validate, **given))
     assert passed == ([0.0, 1.0] if validate else [1.0])
+    assert (tmp_path / "unrewarded.txt").read_text() == "busy"
 
 
-def test_undecided_votes_are_no_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undecided_votes_are_no_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     votes = iter(["pass", "fail"])
 
     async def cast(*_: Any) -> list[dict[str, str]]:
         return [{"verdict": one} for one in (*votes, "unclear")]
 
     monkeypatch.setattr(open_ended, "votes_on", cast)
-    assert scored(manager(monkeypatch), [output("q", "yes")], row(question(), "open"))[1]["missing"] == 1
+    found = manager(monkeypatch, alarm=str(tmp_path / "alarm.txt"))
+    assert scored(found, [output("q", "yes")], row(question(), "open"))[1]["missing"] == 1
+    assert (tmp_path / "unrewarded.txt").read_text() == "the judges' votes don't decide"
 
 
 def test_what_goes_wrong_in_a_rollout_is_left_for_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

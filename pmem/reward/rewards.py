@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pmem.backends.model import Model
 from pmem.choices import without_thinking
-from pmem.errors import ModelError
+from pmem.errors import ModelError, first_line
 from pmem.prompts import Prompts
 from pmem.reward import conduct, mcq, open_ended
 
@@ -20,11 +20,12 @@ class Said(NamedTuple):
 
 class Scored(NamedTuple):
     """reward: None where the judges couldn't tell; right: as eval would count it, None likewise; parsed: whether a
-    choice could be read (an open-ended reply: whether it says anything besides thoughts)."""
+    choice could be read (an open-ended reply: whether it says anything besides thoughts); why: there is no reward."""
 
     reward: float | None
     right: bool | None
     parsed: bool
+    why: str = ""
 
 
 class Rewards:
@@ -66,10 +67,10 @@ class Rewards:
             return self._scored(said, False, bool(text))
         try:
             votes = await open_ended.votes_on(said.text, qa, self._judges, self._prompts, self._votes, call)
-        except ModelError:
-            return Scored(None, None, True)
+        except ModelError as fault:
+            return Scored(None, None, True, first_line(fault))
         if not open_ended.decided(votes):
-            return Scored(None, None, True)
+            return Scored(None, None, True, "the judges' votes don't decide")
         return self._scored(said, open_ended.passes(votes), True)
 
     def _scored(self, said: Said, right: bool, parsed: bool) -> Scored:

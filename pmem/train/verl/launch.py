@@ -17,7 +17,7 @@ from pmem.children import end_with_parent
 from pmem.errors import OutputError, PmemError
 from pmem.train.verl.compose import Composed
 from pmem.train.verl.overrides import line as setting
-from pmem.train.verl.settings import places
+from pmem.train.verl.settings import UNREWARDED, places
 
 NAMES = {
     "critic/score/mean": "reward/mean",
@@ -110,7 +110,9 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
     """Start verl, and tell its metrics as they come."""
     folder = run.folder
     alarm, measured, log = folder / "alarm.txt", folder / "verl.jsonl", folder / "log.txt"
-    alarm.unlink(missing_ok=True)
+    unrewarded = folder / UNREWARDED
+    for left in (alarm, unrewarded):
+        left.unlink(missing_ok=True)
     measured.write_bytes(b"")
     for old in (folder / "checkpoints").glob(f"{STEP}*"):
         if old.name != f"{STEP}{done}":  # verl removes those of its own process only
@@ -144,7 +146,8 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
     if alarm.exists():
         raise PmemError(f"{alarm.read_text(encoding='utf-8')} (verl's log: {log})")
     if process.returncode:
-        raise PmemError(f"verl stopped with status {process.returncode}: {_end(log)} (the whole log: {log})")
+        why = f"; the last reply without a reward: {unrewarded.read_text()}" if unrewarded.exists() else ""
+        raise PmemError(f"verl stopped with status {process.returncode}: {_end(log)}{why} (the whole log: {log})")
 
 
 def command(run: Run, found: Composed) -> list[str]:

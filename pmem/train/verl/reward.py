@@ -15,6 +15,7 @@ from pmem.backends.opening import Judging, judges_of
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards, Said, Scored
 from pmem.train.verl.rows import ask_of
+from pmem.train.verl.settings import UNREWARDED
 
 
 class Manager(RewardManagerBase):  # type: ignore[misc]
@@ -27,6 +28,7 @@ class Manager(RewardManagerBase):  # type: ignore[misc]
         judges = judges_of(Judging.of(dict(ours.judging)))
         self._rewards = Rewards(judges, prompts, votes=ours.votes, length=ours.length_penalty, form=ours.format_reward)
         self._limit = int(ours.answer_limit)
+        self._unrewarded = Path(ours.alarm).with_name(UNREWARDED)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
         """The reward, and what else is known: right, parsed, missing (1 where judges made no reward; it is then 0)."""
@@ -37,6 +39,8 @@ class Manager(RewardManagerBase):  # type: ignore[misc]
             self.tokenizer.decode, ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         scored = await self._scored(row["extra_info"][0], Said(text, len(ids), self._limit))
+        if scored.reward is None:
+            self._unrewarded.write_text(scored.why, encoding="utf-8")
         told = {"right": float(scored.right or 0), "parsed": float(scored.parsed), "acc": float(scored.right or 0)}
         return {
             "reward_score": scored.reward or 0.0,

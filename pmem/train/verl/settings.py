@@ -11,6 +11,9 @@ ROLES = "pkg://pmem.train.verl"
 ALWAYS = "pmem"
 """Stands for an option where a run of ours needs the value."""
 
+UNREWARDED = "unrewarded.txt"
+"""The file of a run that says why the last reply without a reward has none. A step without any ends verl."""
+
 
 class Setting(NamedTuple):
     """A value of verl's configuration. option: of ours, that it follows from ("": a good default, which presets and
