@@ -25,6 +25,7 @@ LEVELS = (
     ("backends", "prompts", "stream", "lists"),
     (
         "check",
+        "children",
         "choices",
         "columns",
         "draws",
