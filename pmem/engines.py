@@ -250,8 +250,8 @@ class Elsewhere(NamedTuple):
         load, held_out = of(folder / "train.parquet"), folder / "val.parquet"
         if not held_out.exists():
             return load
-        other = of(held_out)  # steps are of the questions to train on, but there has to be room for these, too
-        return load._replace(longest=max(load.longest, other.longest), updates=max(load.updates, other.updates))
+        # steps are of the questions to train on, but there has to be room for these, too
+        return load._replace(longest=max(load.longest, of(held_out).longest))
 
     # ---- what is done -------------------------------------------------------------------------------------------
 

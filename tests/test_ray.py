@@ -377,7 +377,9 @@ class TestRuns:
         small = ended(start(*PMEM, *run, *few, folder=tmp_path), people(1), seconds=SLOW)
         assert small.err == "pmem: --ray: 1 worker needs 1 GPU, and the cluster has 0\n"
         gone = ended(start(*PMEM, *run, "--ray", "127.0.0.1:1", folder=tmp_path), people(1), seconds=SLOW)
-        assert gone.status == 1 and gone.err.startswith("pmem: --ray: no Ray cluster answers at 127.0.0.1:1: [")
+        named = ended(start(*PMEM, *run, "--ray", folder=tmp_path, env={"RAY_ADDRESS": "127.0.0.1:1"}), people(1))
+        for ran in (gone, named):
+            assert ran.status == 1 and ran.err.startswith("pmem: --ray: no Ray cluster answers at 127.0.0.1:1: [")
 
     def test_calibration_counts_in_one_process(self, cluster: Cluster, tmp_path: Path) -> None:
         run = ["judge", "-m", "openai:m", "--calibrate", "0.5", *spread(cluster)]

@@ -118,9 +118,11 @@ def test_values_arrive_as_they_are() -> None:
 
 
 def test_variables_of_ones_own_go_to_verls_processes() -> None:
-    variables = composed("grpo", "+ray_kwargs.ray_init.runtime_env.env_vars.NCCL_DEBUG=INFO").ray_kwargs.ray_init
-    assert variables.runtime_env.env_vars.NCCL_DEBUG == "INFO"
-    assert variables.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == "/runs/a b/verl.jsonl"
+    where = "+ray_kwargs.ray_init.runtime_env.env_vars"
+    for stage in ("sft", "grpo"):
+        found = composed(stage, f"{where}.NCCL_DEBUG=INFO", f"{where}.NCCL_IB_DISABLE=1").ray_kwargs.ray_init
+        assert (found.runtime_env.env_vars.NCCL_DEBUG, found.runtime_env.env_vars.NCCL_IB_DISABLE) == ("INFO", "1")
+    assert found.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == "/runs/a b/verl.jsonl"
 
 
 def test_gpus_that_share_a_conversation_compute_a_part_of_it_each() -> None:

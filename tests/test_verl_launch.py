@@ -27,8 +27,17 @@ class Shown(Composed):
     def text(self) -> str:
         return "x: 1\n"
 
+    def variables(self) -> dict[str, str]:
+        return {"NCCL_DEBUG": "INFO"}
 
-FOUND = Shown(SimpleNamespace(trainer=SimpleNamespace(n_gpus_per_node=2, nnodes=1)), {})
+
+def found(**more: int | None) -> Shown:
+    """For a trainer with these settings."""
+    usual = {"n_gpus_per_node": 2, "nnodes": 1, "max_ckpt_to_keep": 2, "max_actor_ckpt_to_keep": 2}
+    return Shown(SimpleNamespace(trainer=SimpleNamespace(**(usual | more))), {})
+
+
+FOUND = found()
 
 
 @pytest.fixture
@@ -179,13 +188,31 @@ def test_a_run_killed_while_verl_noted_its_checkpoint_goes_on_from_there(
         asyncio.run(launch.launch(run, FOUND, {}))
 
 
-def test_checkpoints_of_an_earlier_attempt_go(monkeypatch: pytest.MonkeyPatch, run: launch.Run) -> None:
-    script(monkeypatch, "save(1); save(2); (folder / 'checkpoints/global_step_3').mkdir(); sys.exit(1)")
+@pytest.mark.parametrize(("kept", "left"), [(1, [2]), (2, [1, 2]), (None, [0, 1, 2])])
+def test_of_an_earlier_attempts_checkpoints_as_many_stay_as_are_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch, run: launch.Run, kept: int | None, left: list[int]
+) -> None:
+    script(monkeypatch, "save(0); save(1); save(2); (folder / 'checkpoints/global_step_3').mkdir(); sys.exit(1)")
     with pytest.raises(PmemError):
         asyncio.run(launch.launch(run, FOUND, {}))
-    script(monkeypatch, "print(*sorted(os.listdir(folder / 'checkpoints'))); save(3)")
-    asyncio.run(launch.launch(run, FOUND, {}))
-    assert "global_step_2 latest_checkpointed_iteration.txt\n" in (run.folder / "log.txt").read_text()
+    script(monkeypatch, "(folder / 'seen').write_text(' '.join(os.listdir(folder / 'checkpoints'))); save(3)")
+    asyncio.run(launch.launch(run, found(max_actor_ckpt_to_keep=kept), {}))
+    seen = {name for name in (run.folder / "seen").read_text().split() if name.startswith("global")}
+    assert seen == {f"global_step_{step}" for step in left}
+
+
+def test_ranks_on_several_nodes_get_their_variables_by_rays_job(
+    monkeypatch: pytest.MonkeyPatch, run: launch.Run
+) -> None:
+    monkeypatch.setenv(launch.JOB, '{"metadata":{"a":"b"},"runtime_env":{"env_vars":{"X":"1"}}}')
+    script(monkeypatch, f"print(os.environ['NCCL_DEBUG'], os.environ['{launch.JOB}']); sys.exit(1)")
+    with pytest.raises(PmemError):
+        asyncio.run(launch.launch(run._replace(stage="sft"), found(nnodes=2), {"A": "b"}))
+    name, job = (run.folder / "log.txt").read_text().split(" ", 1)
+    told = orjson.loads(job)
+    assert name == "INFO" and told["metadata"] == {"a": "b"}
+    variables = {"X": "1", "A": "b", "NCCL_DEBUG": "INFO", "HF_DATASETS_CACHE": f"{run.folder}/datasets"}
+    assert told["runtime_env"]["env_vars"] == variables | {"VERL_FILE_LOGGER_PATH": f"{run.folder}/verl.jsonl"}
 
 
 def alive(pid: int) -> bool:
@@ -217,8 +244,7 @@ def test_what_is_started(run: launch.Run) -> None:
     sft = launch.command(run._replace(stage="sft"), FOUND)
     assert sft[2:6] == ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     assert f"--config-path={run.folder.resolve()}" in sft
-    nodes = Shown(SimpleNamespace(trainer=SimpleNamespace(n_gpus_per_node=2, nnodes=2)), {})
-    assert launch.command(run._replace(stage="sft"), nodes)[:3] == [
+    assert launch.command(run._replace(stage="sft"), found(nnodes=2))[:3] == [
         sys.executable,
         "-m",
         "pmem.train.verl.sft_on_ray",

@@ -189,8 +189,9 @@ def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
     """Within, this process belongs to the cluster. PmemError: it isn't there, or can't hold the workers."""
     import ray
 
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray reports what befell its workers
+    # Ray prints what befell its workers, some of it only when it is shut down; stdout is for data
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
             with _silent():
                 _connect(address, max(workers, os.cpu_count() or 1))
             there = ray.cluster_resources()
@@ -200,11 +201,11 @@ def joined(address: str, workers: int, gpus: float) -> Iterator[None]:
                     who = f"{counted(workers, 'worker')} need{'s' * (workers == 1)}"
                     raise PmemError(f"--ray: {who} {what}, and the cluster has {has:g}")
             yield
-    except BaseException:
-        threading.excepthook = lambda _fault: None  # of Ray Data's threads, which the end takes by surprise
-        raise
-    finally:
-        ray.shutdown()
+        except BaseException:
+            threading.excepthook = lambda _fault: None  # of Ray Data's threads, which the end takes by surprise
+            raise
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -226,16 +227,16 @@ def _connect(address: str, cpus: int) -> None:
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if address != "local":
+    where = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
+    if where != "local":
         try:
-            if address != "auto":  # Ray itself would try for minutes
-                host, _, port = address.rpartition(":")
+            if where != "auto" and "://" not in where:  # Ray itself would try for minutes
+                host, _, port = where.rpartition(":")
                 socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-            ray.init(address=address, **quiet)
+            ray.init(address=where, **quiet)
             return
-        except OSError as fault:  # or ConnectionError, with its reason behind it
-            where = address if address != "auto" else os.environ.get("RAY_ADDRESS")
-            if where:
+        except (OSError, ValueError) as fault:  # or ConnectionError, with its reason behind it
+            if where != "auto":
                 hint = "where it asks for a token, set RAY_AUTH_MODE=token"
                 why = first_line(fault.__cause__ or fault)
                 raise PmemError(f"--ray: no Ray cluster answers at {where}: {why} ({hint})") from None

@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 
 _RECORDS = 10_000
 """In work at once with --batch, as far as the window's bytes allow: they make the batches large."""
-OF_FILES = ("local", "vllm", "recorded")
-"""Kinds of models whose names may be paths."""
 OF_THE_MODEL = ("max_tokens", "temperature", "thinking", "context_length")
 """Settings that don't go for judges."""
 
 
 def _anywhere(name: str) -> str:
     """A model's name that means the same in any folder."""
+    from pmem.backends.local_model import SMOLLM2, locate
+
     kind, _, where = name.partition(":")
-    return f"{kind}:{Path(where).resolve()}" if kind in OF_FILES and Path(where).exists() else name
+    if kind == "recorded":
+        found: Path | str = Path(where)
+    else:
+        found = locate(where) if kind in ("local", "vllm") and where != SMOLLM2 else name
+    return f"{kind}:{found.resolve()}" if isinstance(found, Path) and found.exists() else name
 
 
 class Opener:

@@ -71,11 +71,6 @@ def command(
     async def work(questions: list[Record]) -> None:
         lessons, steps = _lessons(training, questions), given["steps"]
         if engine.elsewhere:
-            if trajectories and given["eval_set"] and given["memories"] == trajectories:
-                raise click.UsageError(
-                    "--eval-set beside --trajectories is for --engine local, unless --memories FILE has the memories of"
-                    " its histories, too"
-                )
             taught = [lesson for step in range(steps) for lesson in lessons.batch(step, given["batch_size"])]
             held_out = _held_out(training)
             await Elsewhere(engine, training, steps, taught, held_out, teacher=teacher).run()

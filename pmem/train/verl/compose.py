@@ -21,6 +21,7 @@ from pmem.train.verl.overrides import (
 from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
 
 SHARE = re.compile(r"(actor_rollout_ref\.actor|engine)\.ulysses_sequence_parallel_size")
+VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
 INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
 
 
@@ -35,6 +36,12 @@ class Composed(NamedTuple):
         from omegaconf import OmegaConf
 
         return str(OmegaConf.to_yaml(self.config))
+
+    def variables(self) -> dict[str, str]:
+        """For the environment of verl's processes."""
+        from omegaconf import OmegaConf
+
+        return dict(OmegaConf.select(self.config, VARIABLES) or {})
 
 
 def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environment: Mapping[str, str]) -> Composed:
@@ -56,10 +63,19 @@ def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environm
         config = _composed(name, [*lines, *(one.raw for one in theirs)], theirs)
         for one in theirs:
             refuse_other_kind(one, plain(name))
+            if one.key.startswith(f"{VARIABLES}.") and not isinstance(one.value, str):
+                _as_text(config, one)
     found = Composed(config, ours)
     with _quietly():
         _check(found, task)
     return found
+
+
+def _as_text(config: Any, one: Given) -> None:
+    """A variable's value is text, and Hydra reads 1 as a number."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.update(config, one.key, one.raw.partition("=")[2])
 
 
 def _share(theirs: Sequence[Given]) -> int:

@@ -42,6 +42,8 @@ PATIENCE = 30.0
 """Seconds for verl to end by itself, once it has been told to."""
 STEP = "global_step_"
 """What the names of verl's checkpoints begin with."""
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray's variable for a job's description, its runtime environment included."""
 SHOWN = 5
 """Lines of its log in a message."""
 
@@ -114,17 +116,16 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
     for left in (alarm, unrewarded):
         left.unlink(missing_ok=True)
     measured.write_bytes(b"")
-    for old in (folder / "checkpoints").glob(f"{STEP}*"):
-        if old.name != f"{STEP}{done}":  # verl removes those of its own process only
-            shutil.rmtree(old)
+    for old in outdated(folder, done, kept_of(run, found)):
+        shutil.rmtree(old)
     try:
         (folder / "verl.yaml").write_text(found.text(), encoding="utf-8")
     except OSError as fault:
         raise OutputError(f"{folder}: can't be written: {fault.strerror}") from None
-    own = {**environment, **places(str(folder))}
+    own = {**environment, **places(str(folder)), **found.variables()}
     variables = {**os.environ, **own, "HYDRA_FULL_ERROR": "1"}
     if _on_ray(run, found):  # verl's trainer has no key for what its workers are to have in their environment
-        variables["RAY_JOB_CONFIG_JSON_ENV_VAR"] = orjson.dumps({"runtime_env": {"env_vars": own}}).decode()
+        variables[JOB] = _with_variables(os.environ.get(JOB, "{}"), own)
     with log.open("ab") as to:
         process = await asyncio.create_subprocess_exec(
             *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to, env=variables,
@@ -141,12 +142,17 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
                 kept.write(line)
             run.write(line)
             run.show(step, values)
+            unrewarded.unlink(missing_ok=True)  # it was no reason to end
     finally:
         await _ended(process)
     if alarm.exists():
         raise PmemError(f"{alarm.read_text(encoding='utf-8')} (verl's log: {log})")
     if process.returncode:
-        why = f"; the last reply without a reward: {unrewarded.read_text()}" if unrewarded.exists() else ""
+        why = (
+            f"; the last reply without a reward: {unrewarded.read_text(encoding='utf-8')}"
+            if unrewarded.exists()
+            else ""
+        )
         raise PmemError(f"verl stopped with status {process.returncode}: {_end(log)}{why} (the whole log: {log})")
 
 
@@ -162,6 +168,32 @@ def command(run: Run, found: Composed) -> list[str]:
     ranks = found.config.trainer.n_gpus_per_node
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return [*torchrun, "-m", "verl.trainer.sft_trainer", *hydra]
+
+
+def _with_variables(job: str, own: Mapping[str, str]) -> str:
+    """Ray's description of a job, with these variables for its processes."""
+    told = orjson.loads(job)
+    runtime = told.get("runtime_env") or {}
+    told["runtime_env"] = {**runtime, "env_vars": {**runtime.get("env_vars", {}), **own}}
+    return orjson.dumps(told).decode()
+
+
+def kept_of(run: Run, found: Composed) -> int | None:
+    """How many checkpoints are to be kept; None: all."""
+    trainer = found.config.trainer
+    kept: int | None = trainer.max_ckpt_to_keep if run.stage == "sft" else trainer.max_actor_ckpt_to_keep
+    return kept
+
+
+def outdated(folder: Path, done: int, kept: int | None) -> list[Path]:
+    """Checkpoints of earlier attempts that verl, which removes those of its own process only, would leave for good:
+    what was broken off, and what is older than the latest `kept` of the whole ones."""
+    found = {int(one.name.removeprefix(STEP)): one for one in (folder / "checkpoints").glob(f"{STEP}*")}
+    whole = sorted(step for step in found if step <= done)
+    if not done:
+        return []  # the first is written over
+    old = whole[:-kept] if kept else []
+    return [one for step, one in found.items() if step > done or step in old]
 
 
 def _on_ray(run: Run, found: Composed) -> bool:

@@ -65,12 +65,9 @@ def settings_of(task: Task, share: int = 1) -> dict[str, Setting]:
 
 
 def places(folder: str) -> dict[str, str]:
-    """Variables by which verl's processes, wherever they run, write into the run's folder and nowhere else."""
-    return {
-        "VERL_FILE_LOGGER_PATH": f"{folder}/verl.jsonl",
-        "TENSORBOARD_DIR": f"{folder}/tensorboard",
-        "HF_DATASETS_CACHE": f"{folder}/datasets",
-    }
+    """Variables by which verl's processes, wherever they run, write into the run's folder: its metrics, and the copy of
+    the rows that it makes for itself."""
+    return {"VERL_FILE_LOGGER_PATH": f"{folder}/verl.jsonl", "HF_DATASETS_CACHE": f"{folder}/datasets"}
 
 
 def _at_once(task: Task, tokens: int, share: int) -> int:
