@@ -8,7 +8,8 @@ import click
 
 from pmem.backends.model import Model
 from pmem.backends.opening import Judging
-from pmem.engines import Elsewhere, Engine, Written
+from pmem.elsewhere import Elsewhere, Written
+from pmem.engines import Engine
 from pmem.models import POSITIVE, Finite
 from pmem.reward.rewards import Rewards
 from pmem.stream.options import bundle

@@ -6,7 +6,8 @@ import click
 
 from pmem.backends.model import Model
 from pmem.backends.opening import Judging
-from pmem.engines import TO_MODEL, Engine, Written, engine_options
+from pmem.elsewhere import Written
+from pmem.engines import TO_MODEL, Engine, engine_options
 from pmem.memory.loop import form_of
 from pmem.models import Finite, model_options
 from pmem.prompts import Prompts

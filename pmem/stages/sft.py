@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from pmem.engines import TO_MODEL, Elsewhere, Engine, engine_options
+from pmem.elsewhere import Elsewhere
+from pmem.engines import TO_MODEL, Engine, engine_options
 from pmem.memory.loop import form_of
 from pmem.prompts import Prompts
 from pmem.reward.rewards import Rewards

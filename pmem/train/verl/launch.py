@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +14,7 @@ import orjson
 
 from pmem.children import end_with_parent
 from pmem.errors import OutputError, PmemError
+from pmem.train.verl.attempts import checkpoint, latest, remove_outdated, told_before
 from pmem.train.verl.compose import Composed
 from pmem.train.verl.overrides import line as setting
 from pmem.train.verl.settings import UNREWARDED, places
@@ -40,8 +40,6 @@ LOOK = 0.5
 """Seconds between two looks at what has come."""
 PATIENCE = 30.0
 """Seconds for verl to end by itself, once it has been told to."""
-STEP = "global_step_"
-"""What the names of verl's checkpoints begin with."""
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's variable for a job's description, its runtime environment included."""
 SHOWN = 5
@@ -67,69 +65,37 @@ async def launch(run: Run, found: Composed, environment: Mapping[str, str]) -> P
     """
     folder = run.folder
     done = latest(folder)
-    _said_before(run, done)
+    for line in told_before(folder, done):
+        run.write(line)
     if done < run.steps:
         await _running(run, found, environment, done)
     if latest(folder) < run.steps:
         raise PmemError(f"verl ended after step {latest(folder)} of {run.steps}; see {folder / 'log.txt'}")
-    model = folder / "checkpoints" / f"{STEP}{run.steps}" / ("." if run.stage == "sft" else "actor")
+    model = checkpoint(folder, run.steps) / ("." if run.stage == "sft" else "actor")
     left = (model / "huggingface").resolve()
     if not any(left.glob("*.safetensors")):
         raise PmemError(f"verl left no Hugging Face model in {left} (is checkpoint.save_contents changed?)")
     return left
 
 
-def latest(folder: Path) -> int:
-    """The step of the last whole checkpoint; 0 without one. PmemError: the file that tells it holds something else."""
-    tracker = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
-    try:
-        text = tracker.read_text() or _newest(tracker)
-        return int(text)
-    except FileNotFoundError:
-        return 0
-    except (OSError, ValueError) as fault:
-        raise PmemError(f"{tracker}: {fault}; write the number of the last checkpoint beside it into it") from None
-
-
-def _newest(tracker: Path) -> str:
-    """For a run that was killed when verl had opened the file, which it does once a checkpoint is whole."""
-    newest = max((int(one.name.removeprefix(STEP)) for one in tracker.parent.glob(f"{STEP}*")), default=0)
-    tracker.write_text(str(newest))
-    return str(newest)
-
-
-def _said_before(run: Run, done: int) -> None:
-    """Write the records up to a step again, and forget those behind it: these steps are taken anew."""
-    file = run.folder / "metrics.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-    kept = [line for line in lines if line.endswith(b"\n") and orjson.loads(line)["step"] <= done and done]
-    file.write_bytes(b"".join(kept))
-    for line in kept:
-        run.write(line)
-
-
 async def _running(run: Run, found: Composed, environment: Mapping[str, str], done: int) -> None:
     """Start verl, and tell its metrics as they come."""
     folder = run.folder
-    alarm, measured, log = folder / "alarm.txt", folder / "verl.jsonl", folder / "log.txt"
-    unrewarded = folder / UNREWARDED
+    alarm, measured, log, unrewarded = (folder / name for name in ("alarm.txt", "verl.jsonl", "log.txt", UNREWARDED))
     for left in (alarm, unrewarded):
         left.unlink(missing_ok=True)
     measured.write_bytes(b"")
-    for old in outdated(folder, done, kept_of(run, found)):
-        shutil.rmtree(old)
+    trainer = found.config.trainer
+    kept = trainer.max_ckpt_to_keep if run.stage == "sft" else trainer.max_actor_ckpt_to_keep
+    remove_outdated(folder, done, kept)
     try:
         (folder / "verl.yaml").write_text(found.text(), encoding="utf-8")
     except OSError as fault:
         raise OutputError(f"{folder}: can't be written: {fault.strerror}") from None
-    own = {**environment, **places(str(folder)), **found.variables()}
-    variables = {**os.environ, **own, "HYDRA_FULL_ERROR": "1"}
-    if _on_ray(run, found):  # verl's trainer has no key for what its workers are to have in their environment
-        variables[JOB] = _with_variables(os.environ.get(JOB, "{}"), own)
     with log.open("ab") as to:
         process = await asyncio.create_subprocess_exec(
-            *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to, env=variables,
-            start_new_session=True, pass_fds=[run.lock],
+            *command(run, found), stdin=asyncio.subprocess.DEVNULL, stdout=to, stderr=to,
+            env=_variables(run, found, environment), start_new_session=True, pass_fds=[run.lock],
             preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
         )  # fmt: skip
     try:
@@ -138,22 +104,29 @@ async def _running(run: Run, found: Composed, environment: Mapping[str, str], do
                 continue
             record = {"type": "metric", "run": run.stage, "step": step, "values": values}
             line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-            with (folder / "metrics.jsonl").open("ab") as kept:
-                kept.write(line)
+            with (folder / "metrics.jsonl").open("ab") as to_keep:
+                to_keep.write(line)
             run.write(line)
             run.show(step, values)
             unrewarded.unlink(missing_ok=True)  # it was no reason to end
     finally:
         await _ended(process)
     if alarm.exists():
-        raise PmemError(f"{alarm.read_text(encoding='utf-8')} (verl's log: {log})")
+        raise PmemError(f"{_text(alarm)} (verl's log: {log})")
     if process.returncode:
-        why = (
-            f"; the last reply without a reward: {unrewarded.read_text(encoding='utf-8')}"
-            if unrewarded.exists()
-            else ""
-        )
+        why = f"; the last reply without a reward: {_text(unrewarded)}" if unrewarded.exists() else ""
         raise PmemError(f"verl stopped with status {process.returncode}: {_end(log)}{why} (the whole log: {log})")
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _variables(run: Run, found: Composed, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of verl's main process. That of ray's workers is among verl's settings, but for SFT's."""
+    own = {**environment, **places(str(run.folder)), **found.variables()}
+    job = {JOB: _with_variables(os.environ.get(JOB, "{}"), own)} if _on_ray(run, found) else {}
+    return {**os.environ, **own, **job, "HYDRA_FULL_ERROR": "1"}
 
 
 def command(run: Run, found: Composed) -> list[str]:
@@ -176,24 +149,6 @@ def _with_variables(job: str, own: Mapping[str, str]) -> str:
     runtime = told.get("runtime_env") or {}
     told["runtime_env"] = {**runtime, "env_vars": {**runtime.get("env_vars", {}), **own}}
     return orjson.dumps(told).decode()
-
-
-def kept_of(run: Run, found: Composed) -> int | None:
-    """How many checkpoints are to be kept; None: all."""
-    trainer = found.config.trainer
-    kept: int | None = trainer.max_ckpt_to_keep if run.stage == "sft" else trainer.max_actor_ckpt_to_keep
-    return kept
-
-
-def outdated(folder: Path, done: int, kept: int | None) -> list[Path]:
-    """Checkpoints of earlier attempts that verl, which removes those of its own process only, would leave for good:
-    what was broken off, and what is older than the latest `kept` of the whole ones."""
-    found = {int(one.name.removeprefix(STEP)): one for one in (folder / "checkpoints").glob(f"{STEP}*")}
-    whole = sorted(step for step in found if step <= done)
-    if not done:
-        return []  # the first is written over
-    old = whole[:-kept] if kept else []
-    return [one for step, one in found.items() if step > done or step in old]
 
 
 def _on_ray(run: Run, found: Composed) -> bool:
