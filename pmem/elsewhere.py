@@ -152,10 +152,10 @@ class Elsewhere(NamedTuple):
 
     def _known(self) -> str:
         """The model, by its files where they are here: another one in their place isn't the same."""
-        from pmem.backends.local_model import fingerprint, locate
+        from pmem.backends.local_model import fingerprint
 
-        where = locate(self.training.name)
-        return fingerprint(self.training.name)[:16] if isinstance(where, Path) else where
+        where = self._model()
+        return fingerprint(where)[:16] if Path(where).is_dir() else where
 
     def _measured(self, folder: Path) -> "Load":
         from pmem.train.verl import measure

@@ -134,24 +134,8 @@ class TestRay:
         """Five workers, four of which a node can hold."""
         (tmp_path / "people").write_bytes(people(40))
         whole = pmem("personas", "people", *asking(stub), "--no-cache", folder=tmp_path)
-        (tmp_path / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
-        (tmp_path / "pmem").chmod(0o755)
-        run = [
-            "./pmem",
-            "personas",
-            "people",
-            *asking(stub),
-            "--no-cache",
-            "--ray",
-            "--workers",
-            "5",
-            "-o",
-            "out.jsonl",
-        ]
-        sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh"]
-        env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT)}
-        ran = ended(start(*sbatch, *run, folder=tmp_path, env=env), seconds=240)
-        assert ran.status == 0, (tmp_path / "log").read_text()
+        run = ["personas", "people", *asking(stub), "--no-cache", "--ray", "--workers", "5", "-o", "out.jsonl"]
+        _on_two_nodes(tmp_path, conf, run, seconds=240)
         assert (tmp_path / "out.jsonl").read_bytes() == whole.out
 
 
@@ -161,12 +145,14 @@ class TestVerl:
     def test_trains_on_all_nodes_of_a_job(self, tmp_path: Path, large: str) -> None:
         """One rank on each of two nodes: SFT, and GRPO from what it leaves. SFT's losses are those of one node."""
         likes.task(tmp_path, people=8, held=2)
+        env = {"SLURM_GPUS_ON_NODE": "1", **preset("cpu", "grpo").environment}
         sft = "sft train.jsonl -m local:model --steps 3 --batch-size 4 --learning-rate 1e-3"
         alone = ended(start(*PMEM, *_trained(sft, "alone"), folder=tmp_path), seconds=600)
         many = _trained(f"{sft} --set=trainer.nnodes=2 --set=trainer.n_gpus_per_node=2", "many")
-        said = _on_two_nodes(tmp_path, large, many, status=1)
+        said = _on_two_nodes(tmp_path, large, many, status=1, **env)
         assert "RuntimeError: trainer.nnodes=2 with 2 ranks each takes 2 GPUs and 20 CPUs of every node;" in said
-        started = _metrics(_on_two_nodes(tmp_path, large, _trained(f"{sft} --set=trainer.nnodes=2", "started")))
+        run = _trained(f"{sft} --set=trainer.nnodes=2", "started")
+        started = _metrics(_on_two_nodes(tmp_path, large, run, **env))
         assert steps(started) == [1, 2, 3]
         for one, other in zip(alone.records, started, strict=True):
             for name in ("loss", "gradient_norm"):
@@ -175,7 +161,7 @@ class TestVerl:
         keys = ["trainer.nnodes=2", "ray_kwargs.ray_init.address=auto", *ray]
         grpo = "grpo train.jsonl -m local:started --steps 2 --batch-size 4 --group 4 --max-tokens 4"
         run = [*_trained(grpo, "rewarded"), *(f"--set={key}" for key in keys)]
-        told = _metrics(_on_two_nodes(tmp_path, large, run))
+        told = _metrics(_on_two_nodes(tmp_path, large, run, **env))
         assert steps(told) == [1, 2]
         assert (tmp_path / "rewarded" / "model.safetensors").exists()
 
@@ -185,13 +171,13 @@ def _trained(made: str, folder: str) -> list[str]:
     return [*made.split(), *more.split()]
 
 
-def _on_two_nodes(folder: Path, conf: str, run: list[str], *, status: int = 0) -> str:
+def _on_two_nodes(folder: Path, conf: str, run: list[str], *, status: int = 0, seconds: float = 900, **env: str) -> str:
     """What a command in a job of two nodes says."""
     (folder / "pmem").write_text(f'#!/bin/sh\nexec {sys.executable} -m pmem "$@"\n')
     (folder / "pmem").chmod(0o755)
     sbatch = ["sbatch", "--wait", "--nodes=2", "--exclusive", "-o", "log", SCRIPTS / "ray.sh", "./pmem"]
-    env = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "1", **preset("cpu", "grpo").environment}
-    ran = ended(start(*sbatch, *run, folder=folder, env=env), seconds=900)
+    given = {"SLURM_CONF": conf, "PYTHONPATH": str(ROOT), **env}
+    ran = ended(start(*sbatch, *run, folder=folder, env=given), seconds=seconds)
     said = (folder / "log").read_text()
     assert ran.status == status, said
     return said

@@ -122,7 +122,7 @@ def test_variables_of_ones_own_go_to_verls_processes() -> None:
     for stage in ("sft", "grpo"):
         found = composed(stage, f"{where}.NCCL_DEBUG=INFO", f"{where}.NCCL_IB_DISABLE=1").ray_kwargs.ray_init
         assert (found.runtime_env.env_vars.NCCL_DEBUG, found.runtime_env.env_vars.NCCL_IB_DISABLE) == ("INFO", "1")
-    assert found.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == "/runs/a b/verl.jsonl"
+        assert found.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == "/runs/a b/verl.jsonl"
 
 
 def test_gpus_that_share_a_conversation_compute_a_part_of_it_each() -> None:

@@ -18,6 +18,7 @@ from pmem.errors import PmemError
 from pmem.stream.folder import held
 from pmem.train.verl import launch
 from pmem.train.verl.compose import Composed
+from pmem.train.verl.settings import places
 from tests.command import start, wait_for
 
 
@@ -28,7 +29,7 @@ class Shown(Composed):
         return "x: 1\n"
 
     def variables(self) -> dict[str, str]:
-        return {"NCCL_DEBUG": "INFO"}
+        return {"NCCL_DEBUG": "INFO", **places(str(Path.cwd()))}
 
 
 def found(**more: int | None) -> Shown:
@@ -140,7 +141,6 @@ def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatc
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from types import SimpleNamespace
 from pmem.stream.folder import held
 from pmem.train.verl import launch
 from tests.test_verl_launch import FOUND

@@ -195,7 +195,7 @@ async def generated(llm: Any, prompt: list[int], sampling: Any, number: int) -> 
     except EngineDeadError:
         raise
     except Exception as fault:
-        raise Refused(str(fault.__cause__ or fault).strip().partition("\n")[0]) from fault
+        raise Refused(first_line(fault.__cause__ or fault)) from fault
     return outputs[-1]
 
 

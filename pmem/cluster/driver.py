@@ -218,8 +218,9 @@ def _plainly() -> Iterator[None]:
     except ray.exceptions.RayTaskError:
         raise  # a fault of pmem's own
     except ray.exceptions.RayError as fault:
-        said = str(fault).strip().partition("\n")[0]
-        raise PmemError(f"the cluster gave up: {said} The same command goes on from what the cache holds.") from None
+        raise PmemError(
+            f"the cluster gave up: {first_line(fault)} The same command goes on from what the cache holds."
+        ) from None
 
 
 def _connect(address: str, cpus: int) -> None:

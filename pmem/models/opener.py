@@ -29,11 +29,10 @@ def _anywhere(name: str) -> str:
     from pmem.backends.local_model import SMOLLM2, locate
 
     kind, _, where = name.partition(":")
-    if kind == "recorded":
-        found: Path | str = Path(where)
-    else:
-        found = locate(where) if kind in ("local", "vllm") and where != SMOLLM2 else name
-    return f"{kind}:{found.resolve()}" if isinstance(found, Path) and found.exists() else name
+    if kind in ("local", "vllm") and where != SMOLLM2:
+        found = locate(where)
+        return f"{kind}:{found.resolve()}" if isinstance(found, Path) else name
+    return f"{kind}:{Path(where).resolve()}" if kind == "recorded" and Path(where).exists() else name
 
 
 class Opener:
@@ -109,7 +108,7 @@ class Opener:
 
         given = self._settings
         named = {"judges": tuple(map(_anywhere, dict.fromkeys(names))), "urls": urls, "seed": self._seed}
-        cache = None if given["no_cache"] else str(path_of(given["cache"]).resolve())
+        cache = str(path_of(given["cache"]).resolve())
         prices = given["prices"] and str(Path(given["prices"]).resolve())
         return Judging.of({**given, "cache": cache, "prices": prices, "most": given["max_cost"], **named})
 

@@ -18,10 +18,9 @@ from pmem.train.verl.overrides import (
     refuse_contradiction,
     refuse_other_kind,
 )
-from pmem.train.verl.settings import ALWAYS, VERSION, Setting, Task, settings_of
+from pmem.train.verl.settings import ALWAYS, VARIABLES, VERSION, Setting, Task, settings_of
 
 SHARE = re.compile(r"(actor_rollout_ref\.actor|engine)\.ulysses_sequence_parallel_size")
-VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
 INNER = re.compile(r"[Kk]ey '([^']+)' is not in struct")
 
 
@@ -41,7 +40,7 @@ class Composed(NamedTuple):
         """For the environment of verl's processes."""
         from omegaconf import OmegaConf
 
-        return dict(OmegaConf.select(self.config, VARIABLES) or {})
+        return dict(OmegaConf.select(self.config, VARIABLES))
 
 
 def composed(task: Task, keys: Mapping[str, Any], given: Sequence[str], environment: Mapping[str, str]) -> Composed:

@@ -17,7 +17,7 @@ from pmem.errors import OutputError, PmemError
 from pmem.train.verl.attempts import checkpoint, latest, remove_outdated, told_before
 from pmem.train.verl.compose import Composed
 from pmem.train.verl.overrides import line as setting
-from pmem.train.verl.settings import UNREWARDED, places
+from pmem.train.verl.settings import UNREWARDED
 
 NAMES = {
     "critic/score/mean": "reward/mean",
@@ -123,8 +123,9 @@ def _text(file: Path) -> str:
 
 
 def _variables(run: Run, found: Composed, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of verl's main process. That of ray's workers is among verl's settings, but for SFT's."""
-    own = {**environment, **places(str(run.folder)), **found.variables()}
+    """The environment of verl's main process. Ray's workers have theirs by verl's settings, which its SFT trainer
+    doesn't read."""
+    own = {**environment, **found.variables()}
     job = {JOB: _with_variables(os.environ.get(JOB, "{}"), own)} if _on_ray(run, found) else {}
     return {**os.environ, **own, **job, "HYDRA_FULL_ERROR": "1"}
 

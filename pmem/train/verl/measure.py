@@ -68,9 +68,9 @@ def of_lessons(path: Path, count: Count) -> Load:
     rows = 0
     for messages in _column(path, "messages"):
         rows += 1
-        whole.look(messages, _size(messages))
-        targets += _size(messages[-1:])
-        prompts += _size(messages[:-1])
+        target = _size(messages[-1:])
+        targets += target
+        prompts += whole.look(messages) - target
     longest, each = whole.counted(count)
     return Load(1, each * prompts / rows, each * targets / rows, longest)
 
@@ -80,8 +80,7 @@ def of_prompts(path: Path, count: Count, reply: int) -> Load:
     whole, size, rows = _Longest(), 0, 0
     for messages in _column(path, "prompt"):
         rows += 1
-        size += _size(messages)
-        whole.look(messages, _size(messages))
+        size += whole.look(messages)
     longest, each = whole.counted(count)
     return Load(1, each * size / rows, reply, longest)
 
@@ -93,14 +92,12 @@ def of_memories(path: Path, count: Count, form: Form, chunk_tokens: int, update:
     chunks = size = rows = 0
     for prompt, extra in zip(_column(path, "prompt"), _column(path, "extra_info"), strict=True):
         rows += 1
-        whole.look(prompt, _size(prompt))
+        whole.look(prompt)
         history = orjson.loads(extra["history"])
         if history["id"] not in known:
             made = list(chunked(unread(history, []).messages, chunk_tokens, form.count))
             sent = [_sent(one, form) for one in made]
-            known[history["id"]] = len(made), sum(map(_size, sent))
-            for one in sent:
-                whole.look(one, _size(one))
+            known[history["id"]] = len(made), sum(map(whole.look, sent))
         chunks += known[history["id"]][0]
         size += known[history["id"]][1]
     longest, each = whole.counted(count)
@@ -122,10 +119,13 @@ class _Longest:
         self._kept: list[tuple[int, int, list[Message]]] = []
         self._seen = 0
 
-    def look(self, messages: list[Message], size: int) -> None:
+    def look(self, messages: list[Message]) -> int:
+        """Keep them if they are among the longest; their bytes."""
+        size = _size(messages)
         self._seen += 1
         add = heapq.heappushpop if len(self._kept) == TRIED else heapq.heappush
         add(self._kept, (size, self._seen, messages))
+        return size
 
     def counted(self, count: Count) -> tuple[int, float]:
         """Tokens of the longest, and for each byte of all that are counted."""

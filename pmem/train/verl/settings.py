@@ -8,6 +8,8 @@ from pmem.backends.opening import Judging
 VERSION = "0.9.1"
 ROLES = "pkg://pmem.train.verl"
 """How verl is told where our classes are."""
+VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
+"""Where verl's configuration holds variables for ray's workers; ours are there for SFT, too, which has no such key."""
 ALWAYS = "pmem"
 """Stands for an option where a run of ours needs the value."""
 
@@ -88,6 +90,8 @@ def _trainer(task: Task) -> dict[str, Setting]:
         "trainer.resume_mode": Setting("auto", ALWAYS),
         "trainer.nnodes": Setting(1),
         "trainer.n_gpus_per_node": Setting(1),
+        # a ray cluster that is there has an environment of its own
+        **{f"{VARIABLES}.{name}": Setting(value, ALWAYS, new=True) for name, value in places(task.folder).items()},
     }
 
 
@@ -250,11 +254,6 @@ def _reward(task: Task) -> dict[str, Setting]:
 
 def _pace(task: Task) -> dict[str, Setting]:
     return {
-        # a ray cluster that is there has an environment of its own
-        **{
-            f"ray_kwargs.ray_init.runtime_env.env_vars.{name}": Setting(value, ALWAYS, new=True)
-            for name, value in places(task.folder).items()
-        },
         "trainer.use_v1": Setting(True, ALWAYS),
         "trainer.v1.trainer_mode": Setting("sync"),
         "trainer.max_actor_ckpt_to_keep": Setting(2),
